@@ -7,8 +7,8 @@ Docs: https://di3cl.github.io/di3cl/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'Preset', 'Device', 'Unit', 'Recipe', 'Contour', 'Out', 'On', 'Seed', 'demo', 'pretrain', 'bench', 'main']
 
-# %% ../nbs/90_cli.ipynb #3f1edc93
-import logging, sys
+# %% ../nbs/90_cli.ipynb #aaf8f9a7
+import logging, os, sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -24,26 +24,26 @@ Unit = Enum("Unit", {k: k for k in ("intensity", "amplitude", "db", "digital")},
 Recipe = Enum("Recipe", {k: k for k in ("sar", "published", "none")}, type=str)
 Contour = Enum("Contour", {k: k for k in ("published", "map")}, type=str)
 
-# %% ../nbs/90_cli.ipynb #8f4bc0dd
+# %% ../nbs/90_cli.ipynb #93ec957c
 Out = Annotated[Path, typer.Option(help="Folder of the run; must not hold one already.")]
 On = Annotated[Device, typer.Option(help="Where to compute; auto takes the best there is.")]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 
-# %% ../nbs/90_cli.ipynb #1d43925e
+# %% ../nbs/90_cli.ipynb #aa3a7d7f
 @app.command()
 def demo(out: Out = Path("runs/first"),
          seeds: Annotated[int, typer.Option(min=1, help="How many pre-training seeds.")] = 1,
-         pairs: Annotated[int | None, typer.Option(help="Pairs of views to train on; the tiny recipe's number if left out.")] = None,
+         pairs: Annotated[int | None, typer.Option(help="Pairs of views to train on; the tiny preset's number if left out.")] = None,
          device: On = Device.auto):
     "Simulate scenes, pre-train, probe before and after, draw: the whole story in minutes."
     from di3cl.demo import demo as run
     run(out, seeds, device.value, **({} if pairs is None else {"pairs": pairs}))
 
-# %% ../nbs/90_cli.ipynb #7e105319
+# %% ../nbs/90_cli.ipynb #6cf27a99
 @app.command()
 def pretrain(data: Annotated[str, typer.Argument(help="'sim', or a folder of radar images of any raster format.")],
              out: Out,
-             preset: Annotated[Preset, typer.Option(help="The recipe.")] = Preset.tiny,
+             preset: Annotated[Preset, typer.Option(help="Named settings: tiny for two CPU cores, small for one GPU, paper as published.")] = Preset.tiny,
              unit: Annotated[Unit | None, typer.Option(help="Unit of images that carry no tag. It is never guessed.")] = None,
              resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in OUT.")] = False,
              seed: Seed = 0,
@@ -65,10 +65,10 @@ def pretrain(data: Annotated[str, typer.Argument(help="'sim', or a folder of rad
     run(data, out, preset.value, unit and unit.value, seed, device.value, resume, **{k: v for k, v in given.items() if v is not None})
     typer.echo(f"done: {out / 'weights.safetensors'}, {out / 'metrics.csv'}, {out / 'curves.png'}")
 
-# %% ../nbs/90_cli.ipynb #e0c0a759
+# %% ../nbs/90_cli.ipynb #62936929
 @app.command()
 def bench(what: Annotated[list[str] | None, typer.Argument(help="sim, tiles, views, boxes, step; all if left out.")] = None,
-          preset: Annotated[Preset, typer.Option(help="The recipe whose sizes are measured.")] = Preset.tiny,
+          preset: Annotated[Preset, typer.Option(help="The preset whose sizes are measured.")] = Preset.tiny,
           batch: Annotated[int | None, typer.Option(min=2, help="Tiles in a step; the preset's if left out.")] = None,
           device: On = Device.auto,
           out: Annotated[Path | None, typer.Option(help="Also write the rows as JSON, with device and versions.")] = None):
@@ -78,11 +78,12 @@ def bench(what: Annotated[list[str] | None, typer.Argument(help="sim, tiles, vie
     b.print_bench(rows)
     if out: b.save_bench(rows, out)
 
-# %% ../nbs/90_cli.ipynb #7f630bce
+# %% ../nbs/90_cli.ipynb #bec1dca2
 def main():
     "The entry point of `di3cl`: bad input becomes one line and exit code 2."
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")      # before torch is loaded: threads that spin starve each other on a busy machine
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try: app()
-    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as e:
+    except (ValueError, OSError) as e:
         print(f"di3cl: {e}", file=sys.stderr)
         sys.exit(2)

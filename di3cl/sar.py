@@ -18,12 +18,12 @@ from fastcore.basics import patch
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window
 
-# %% ../nbs/00_sar.ipynb #a8a0d353
+# %% ../nbs/00_sar.ipynb #7050d1f0
 UNITS = ("intensity", "amplitude", "db", "digital")
 DB_FLOOR = -60.0  # less power than this, zero included, is this many dB
 
 class SarError(ValueError):
-    "A raster or a tensor that must not be used as it is; the message says what, why, and what to do."
+    "Input or settings that must not be used as they are; the message says what, why, and what to do."
 
 def check_unit(unit, where=""):
     "`unit` itself if it is one of `UNITS`; refused otherwise, the message beginning with `where`."
@@ -93,7 +93,7 @@ def to_unit(x,     # tensor of any shape, in `unit`
     if to == "db": return 10 * x.clamp(min=10 ** (DB_FLOOR / 10)).log10()
     return x.sqrt() if to == "amplitude" else x
 
-# %% ../nbs/00_sar.ipynb #ff0d1f74
+# %% ../nbs/00_sar.ipynb #a1abc158
 @dataclass
 class SarImage:
     "A raster in memory, or a window of one."
@@ -103,6 +103,7 @@ class SarImage:
     crs: object          # rasterio CRS, or None
     transform: object    # affine.Affine: (column, row) of this window to map coordinates
     path: str
+    dtype: str           # of the pixels in the file
 
 # %% ../nbs/00_sar.ipynb #e50e0ed1
 def _open(path):
@@ -167,7 +168,7 @@ def _unit(src, box, unit):
     raise SarError(f'{src.name}: {why}. Its values are {_impression(src, box)}. Pass unit="intensity" (linear power), "amplitude" (its square root), '
                    '"db" (10 log10 of power) or "digital" (uncalibrated numbers, 8-bit pictures included)')
 
-# %% ../nbs/00_sar.ipynb #6d399af8
+# %% ../nbs/00_sar.ipynb #2ee66234
 def read_sar(path,         # any raster GDAL reads: GeoTIFF, ENVI, JPEG, PNG, BMP, ...
              window=None,  # (row, col, height, width) in pixels; None reads all
              unit=None):   # one of UNITS; None takes the unit the file is tagged with
@@ -184,7 +185,7 @@ def read_sar(path,         # any raster GDAL reads: GeoTIFF, ENVI, JPEG, PNG, BM
             if unit in ("intensity", "amplitude") and (bad := int(((x < 0) & valid).sum())):
                 raise SarError(f'{path}: {bad} valid values are negative, down to {x[:, valid].min():.4g}, which no {unit} can be; '
                                'declare (or tag) the true unit: "db" if these are decibels, "digital" if they are uncalibrated')
-            return SarImage(torch.where(valid, x, DB_FLOOR if unit == "db" else 0.), unit, valid, src.crs, src.window_transform(box), str(path))
+            return SarImage(torch.where(valid, x, DB_FLOOR if unit == "db" else 0.), unit, valid, src.crs, src.window_transform(box), str(path), src.dtypes[0])
 
 # %% ../nbs/00_sar.ipynb #3ae0589d
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fastcore.test import *
 from torchvision.ops import box_iou
 
 from di3cl.instances import sample_boxes
-from di3cl.pretrain import make_config
+from di3cl.pairs import make_config
 from di3cl.sar import SarError
 from di3cl.stopwatch import Clock, Row
 from di3cl.views import make_views, sample_views

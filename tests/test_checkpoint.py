@@ -44,4 +44,4 @@ def test_two_are_kept_and_a_damaged_one_falls_back():
         last.write_bytes(damage)
         test_eq(newest(folder)[1], 20)
     for p in checkpoints(folder): p.write_bytes(b"")
-    expect_fail(lambda: newest(folder), contains="nothing to resume")
+    test_fail(lambda: newest(folder), contains="nothing to resume")

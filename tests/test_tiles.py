@@ -17,6 +17,8 @@ def test_simulated_tiles_are_numbered():
     assert torch.equal(late.batch([0]), few.batch([1]))                  # and wherever the numbering starts
     test_eq((len(many), many.unit, many.channels, many.size), (70, "db", 1, 64))
     test_ne(few.fingerprint, many.fingerprint)
+    test_fail(lambda: SimTiles(2, size=64, start=999_999), contains="test scenes")
+    test_fail(lambda: SimTiles(0), contains="1 or more")
 
 
 from di3cl.tiles import FolderTiles, find_images, open_tiles
@@ -57,6 +59,14 @@ def test_windows_depend_on_seed_epoch_and_number_only():
     test_eq(((first // 1000).max(), (first % 1000).max()), (100 - 32, 130 - 32))
 
 
+def test_an_image_between_view_and_tile_is_mirrored_at_its_edge():
+    folder = coded_folder([(50, 80)])
+    tile = FolderTiles(folder, size=64, unit="intensity", least=48).batch([0])[0, 0]
+    test_eq(tile.shape, (64, 64))
+    assert torch.equal(tile[50:], tile[35:49].flip(0))                    # row 50 repeats row 48, row 51 row 47, ...
+    test_fail(lambda: FolderTiles(folder, size=64, unit="intensity"), contains="64 are needed each way")
+
+
 def test_a_tiny_cache_changes_nothing():
     folder = coded_folder()
     whole, tiny = FolderTiles(folder, size=32, unit="intensity"), FolderTiles(folder, size=32, unit="intensity", cache_bytes=0)
@@ -69,7 +79,7 @@ def test_tiles_are_finite():
     batch = FolderTiles(folder, size=64, unit="intensity").batch([0])
     assert batch.isfinite().all()
     test_close(batch[0, 0, :, :20], np.full((64, 20), np.nanquantile(image, 0.5, method="lower")), eps=1)
-    expect_fail(lambda: FolderTiles(folder, size=64, unit="intensity", min_valid=0.9).batch([0]), contains="min_valid")
+    test_fail(lambda: FolderTiles(folder, size=64, unit="intensity", min_valid=0.9).batch([0]), contains="min_valid")
 
 
 def test_damaged_files_are_counted_and_too_many_stop():
@@ -80,19 +90,19 @@ def test_damaged_files_are_counted_and_too_many_stop():
     test_eq(len(tiles), 11 * 4)
     assert {int(t[0, 0, 0] // 1e6) for t in tiles.batch(range(len(tiles)))} == set(range(12)) - {5}
     (folder / "7.tif").write_bytes(b"")
-    expect_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="2 of 12 images cannot be used")
+    test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="2 of 12 images cannot be used")
 
 
 def test_mixtures_are_refused_by_name():
     folder = coded_folder(); write_tif(folder / "3.tif", np.stack([coded(64, 64, 3)] * 2))
-    expect_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="3.tif has 2 band(s)")
+    test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="3.tif has 2 band(s)")
     folder = coded_folder(); write_tif(folder / "3.tif", np.ones((64, 64), "uint16"))
-    expect_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="uint16")
-    expect_fail(lambda: FolderTiles(coded_folder(), size=32), contains="unit")             # untagged, undeclared
-    expect_fail(lambda: FolderTiles(coded_folder(), size=32, unit="decibel"), contains="digital")
-    expect_fail(lambda: FolderTiles(coded_folder(), size=65, unit="intensity"), contains="smaller than a tile")
-    expect_fail(lambda: FolderTiles(tempfile.mkdtemp(), unit="db"), contains="no image in it")
-    expect_fail(lambda: FolderTiles("/no/such/folder", unit="db"), contains="no such folder")
+    test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="uint16")
+    test_fail(lambda: FolderTiles(coded_folder(), size=32), contains="unit")             # untagged, undeclared
+    test_fail(lambda: FolderTiles(coded_folder(), size=32, unit="decibel"), contains="digital")
+    test_fail(lambda: FolderTiles(coded_folder(), size=65, unit="intensity"), contains="65 are needed each way")
+    test_fail(lambda: FolderTiles(tempfile.mkdtemp(), unit="db"), contains="no image in it")
+    test_fail(lambda: FolderTiles("/no/such/folder", unit="db"), contains="no such folder")
 
 
 def test_a_grey_picture_of_three_equal_bands_has_one():
@@ -105,4 +115,4 @@ def test_a_grey_picture_of_three_equal_bands_has_one():
 
 def test_open_tiles_knows_its_sources():
     test_eq((type(open_tiles("sim", 64, n=2)), type(open_tiles(coded_folder(), 64, "intensity"))), (SimTiles, FolderTiles))
-    expect_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")
+    test_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")

@@ -14,9 +14,9 @@ from export import notebooks
 
 
 def shrink(png):
-    "The same picture in 64 colours: radar images are noise, and noise does not compress."
+    "The same picture in 128 colours: radar images are noise, and noise does not compress."
     small = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(64).save(small, "PNG", optimize=True)
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
@@ -24,7 +24,7 @@ def tidy(outputs):
     "Drop progress bars and widget states, which teach nothing once they are over; keep figures and text."
     kept = []
     for o in outputs:
-        if o.output_type == "stream" and o.name == "stderr": continue
+        if o.output_type == "stream" and o.name == "stderr" or "application/vnd.jupyter.widget-view+json" in o.get("data", {}): continue
         if "image/png" in o.get("data", {}): o.data["image/png"] = shrink(o.data["image/png"])
         o.pop("execution_count", None) if o.output_type != "execute_result" else o.update(execution_count=None)
         kept.append(o)
@@ -38,6 +38,7 @@ def run(path):
     for c in nb.cells:
         if c.cell_type == "code": c.execution_count, c.outputs = None, tidy(c.outputs)
         c.metadata.pop("execution", None)
+    nb.metadata.pop("language_info", None)
     nbformat.write(nb, path)
     print(f"{path}: {time.time() - start:.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)
 
