@@ -60,7 +60,7 @@ def monitors(query, key):                  # (B, D) embeddings of partners, any 
     return dict(spread=q.std(0).mean() * q.shape[1] ** 0.5, alignment=(q - k).square().sum(1).mean(),
                 uniformity=(-2 * distances).exp().masked_select(others).mean().log())
 
-# %% ../nbs/10_pretrain.ipynb #815044d6
+# %% ../nbs/10_pretrain.ipynb #235760c6
 FIELDS = ("step", "lr", "total", "image", "contour", "region", "spread", "alignment", "uniformity", "boxes", "seconds")   # columns of metrics.csv
 
 class Record(Callback):
@@ -88,7 +88,7 @@ class Record(Callback):
         broken = [r[0] for r, v in zip(self.rows, values) if not math.isfinite(v[0])]
         self.rows = []
         if broken: raise SarError(f"the loss is not a number from step {broken[0]} on: lower lr (it is {self.config.lr}). The last checkpoint before it is kept; nothing was saved since.")
-    def cleanup_fit(self):
+    def close(self):
         for h in self.hooks: h.remove()
         self.bar.close()
 
@@ -104,7 +104,7 @@ class Autocast(Callback):
     def before_batch(self): self.autocast.__enter__()
     def after_loss(self): self.autocast.__exit__(None, None, None)
 
-# %% ../nbs/10_pretrain.ipynb #7caa50e3
+# %% ../nbs/10_pretrain.ipynb #690821a1
 class Save(Callback):
     "A checkpoint every `seconds`, and at the end; on SIGINT or SIGTERM one more, then exit code 128 + signal."
     order = 60                                     # after Record, whose rows belong to the same step
@@ -123,7 +123,7 @@ class Save(Callback):
         save_checkpoint(self.folder, done, self.model, self.opt.opt, dict(seconds=time.time() - self.record.began))
         self.last = time.time()
         if self.signal: self.record.bar.write(f"stopped by {signal.Signals(self.signal).name} after step {done} of {self.config.steps}; go on with --resume", file=sys.stderr)
-    def cleanup_fit(self):
+    def close(self):
         for s, handler in self.old.items(): signal.signal(s, handler)
 
 # %% ../nbs/10_pretrain.ipynb #72e5e46c
@@ -186,7 +186,7 @@ def _cut_log(path, step):
     kept = [l for l in lines[1:] if l.count(",") == len(FIELDS) - 1 and int(l.split(",")[0]) < step]
     write_atomic(path, ("\n".join([",".join(FIELDS), *kept]) + "\n").encode())
 
-# %% ../nbs/10_pretrain.ipynb #a03c4113
+# %% ../nbs/10_pretrain.ipynb #7a8542c3
 def pretrain(data,               # "sim", or a folder of tiles
              out,                # the folder of this run
              preset="tiny",      # "tiny" | "small" | "paper"
@@ -210,7 +210,9 @@ def pretrain(data,               # "sim", or a folder of tiles
     learn, seconds = make_learner(model, pairs, config), 0.0
     if state: seconds = _take_up(learn, out, *state)
     record = Record(out / "metrics.csv", config, pairs.start, seconds)
-    learn.fit(1, cbs=[record, Save(out / "checkpoints", config, record, checkpoint_seconds)])
+    save = Save(out / "checkpoints", config, record, checkpoint_seconds)
+    try: learn.fit(1, cbs=[record, save])
+    finally: record.close(); save.close()                      # also when the run is stopped, or diverges
     save_weights(model, out / "weights.safetensors", preprocess, data=str(data), fingerprint=tiles.fingerprint, seed=seed, pairs=config.pairs)
     plot_curves(out).savefig(out / "curves.png", dpi=110)
     return model, preprocess

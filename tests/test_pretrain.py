@@ -93,6 +93,13 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again():
     test_fail(lambda: pretrain("sim", root / "b", resume=True, **kw), contains="config.json: damaged")
 
 
+def test_nothing_is_left_behind():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    model, _ = pretrain("sim", Path(tempfile.mkdtemp()) / "run", n_sim=32, tile=40, view=32, batch=16, min_size=8, pairs=32, queue_size=64, dim=16, device="cpu")
+    test_eq((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)), before)   # Ctrl-C is Python's again
+    assert not model.online.image._forward_hooks and not model.twin.image._forward_hooks
+
+
 def test_divergence_stops_the_run_and_keeps_the_good_checkpoint():
     out = Path(tempfile.mkdtemp()) / "run"
     kw = dict(n_sim=32, tile=40, view=32, batch=16, min_size=8, pairs=60 * 16, queue_size=64, dim=16, device="cpu", checkpoint_seconds=0)

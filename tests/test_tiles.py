@@ -78,7 +78,7 @@ def test_tiles_are_finite():
     write_tif(folder / "border.tif", image)
     batch = FolderTiles(folder, size=64, unit="intensity").batch([0])
     assert batch.isfinite().all()
-    test_close(batch[0, 0, :, :20], np.full((64, 20), np.nanquantile(image, 0.5, method="lower")), eps=1)
+    assert ((batch[0, 0, :, :20] - np.nanquantile(image, 0.5, method="lower")).abs() < 1).all()
     test_fail(lambda: FolderTiles(folder, size=64, unit="intensity", min_valid=0.9).batch([0]), contains="min_valid")
 
 
