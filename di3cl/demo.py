@@ -8,8 +8,8 @@ Docs: https://di3cl.github.io/di3cl/tutorials/first_run.html.md"""
 __all__ = ['probe_patches', 'ask', 'verdict', 'draw_method', 'draw_neighbours', 'draw_story', 'demo', 'report', 'summary',
            'summary_of_seeds']
 
-# %% ../nbs/tutorials/first_run.ipynb #b8c627d8
-import json, math, time
+# %% ../nbs/tutorials/first_run.ipynb #0ff1be85
+import json, time
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -82,7 +82,7 @@ def _one_pair(preprocess, config, seed):
     i = int(arguments[4].sum(1).argmax())                                     # the one with most valid boxes
     return tiles.tiles[ids[i]], [x[i:i + 1] for x in arguments]
 
-# %% ../nbs/tutorials/first_run.ipynb #5fe52027
+# %% ../nbs/tutorials/first_run.ipynb #81d813ab
 def draw_story(before, after, preprocess, config, train, test, seed=0):   # two Encoders, their contract, settings of the run, Patches, Patches
     "The method on one run, in one figure."
     fig = Figure(figsize=(12, 10.5), layout="constrained")
@@ -90,12 +90,13 @@ def draw_story(before, after, preprocess, config, train, test, seed=0):   # two 
     tile, pair = _one_pair(preprocess, config, seed)
     draw_method(top.subplots(1, 5), tile, pair, after)
     axes = bottom.subplots(4, 8)
+    encoders = [(when, e, embed(e, preprocess, train)) for when, e in (("before", before), ("after", after))]
     classes = [c for c in ("city", "forest") if (test.y == CLASSES.index(c)).any()]
     for r, name in enumerate(classes):
         i = int((test.y == CLASSES.index(name)).nonzero()[0])
         one = test._replace(x=test.x[i:i + 1], y=test.y[i:i + 1], group=test.group[i:i + 1])
-        for j, (when, encoder) in enumerate((("before", before), ("after", after))):
-            draw_neighbours(axes[2 * r + j], test.x[i], test.y[i], train, embed(encoder, preprocess, train), embed(encoder, preprocess, one)[0], f"{name}, {when}")
+        for j, (when, encoder, known) in enumerate(encoders):
+            draw_neighbours(axes[2 * r + j], test.x[i], test.y[i], train, known, embed(encoder, preprocess, one)[0], f"{name}, {when}")
     return fig
 
 # %% ../nbs/tutorials/first_run.ipynb #fa5d679a

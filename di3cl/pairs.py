@@ -54,14 +54,13 @@ class Config:
         wrong = [why for bad, why in faults(self) if bad]
         if wrong: raise SarError("settings: " + "; ".join(wrong))
 
-# %% ../nbs/09b_pairs.ipynb #4b36949e
+# %% ../nbs/09b_pairs.ipynb #31021153
 def faults(c):                              # a Config
-    "What can be wrong with settings, as pairs of (is it?, in words). NaN is wrong everywhere."
+    "What can be wrong with settings, as pairs of (is it?, in words); written so that NaN fails, too."
     among = lambda name, value, choices: (value not in choices, f"unknown {name} {value!r}: one of {', '.join(choices)}")
     return [among("arch", c.arch, ARCHS), among("start", c.start, ("imagenet", "random")), among("recipe", c.recipe, RECIPES), among("contour", c.contour, ("published", "map")),
             (c.stride not in (16, 32), f"stride is 16 or 32, not {c.stride}"),
-            (not 16 <= c.view <= c.tile, f"a view of {c.view} pixels is not between 16 and the tile's {c.tile}"),
-            (c.view > c.tile, "a view larger than a tile: lower view or raise tile"),
+            (not 16 <= c.view <= c.tile, f"a view of {c.view} pixels is smaller than 16 or larger than a tile of {c.tile}: change view or tile"),
             (not 0 < c.min_size <= c.view, f"min_size {c.min_size} is not within a view of {c.view}"),
             (c.contour == "map" and c.view % 8 > 0, f"contour='map' needs a view that is a multiple of 8, not {c.view}"),
             (not 0 < c.scale[0] <= c.scale[1] <= 1, f"scale is a range within 0 to 1, not {c.scale}"),

@@ -60,7 +60,7 @@ def monitors(query, key):                  # (B, D) embeddings of partners, any 
     return dict(spread=q.std(0).mean() * q.shape[1] ** 0.5, alignment=(q - k).square().sum(1).mean(),
                 uniformity=(-2 * distances).exp().masked_select(others).mean().log())
 
-# %% ../nbs/10_pretrain.ipynb #235760c6
+# %% ../nbs/10_pretrain.ipynb #df54de1e
 FIELDS = ("step", "lr", "total", "image", "contour", "region", "spread", "alignment", "uniformity", "boxes", "seconds")   # columns of metrics.csv
 
 class Record(Callback):
@@ -73,7 +73,6 @@ class Record(Callback):
         if not self.path.exists(): self.path.write_text(",".join(FIELDS) + "\n")
     def see(self, name, module, inputs, output): setattr(self, name, output.detach())
     def after_batch(self):
-        if not self.training: return
         step, m = self.start + self.iter, monitors(self.q, self.k).values()
         values = torch.stack([*map(torch.Tensor.detach, self.pred), *m, self.xb[4].float().sum(1).mean()])
         self.rows.append((step, cosine_lr(step, self.config), values, time.time() - self.began))
@@ -104,7 +103,7 @@ class Autocast(Callback):
     def before_batch(self): self.autocast.__enter__()
     def after_loss(self): self.autocast.__exit__(None, None, None)
 
-# %% ../nbs/10_pretrain.ipynb #690821a1
+# %% ../nbs/10_pretrain.ipynb #95996370
 class Save(Callback):
     "A checkpoint every `seconds`, and at the end; on SIGINT or SIGTERM one more, then exit code 128 + signal."
     order = 60                                     # after Record, whose rows belong to the same step
@@ -114,7 +113,6 @@ class Save(Callback):
         try: self.old = {s: signal.signal(s, lambda number, frame: setattr(self, "signal", number)) for s in (signal.SIGINT, signal.SIGTERM)}
         except ValueError: pass                    # not the main thread: whoever runs us minds the signals
     def after_batch(self):
-        if not self.training: return
         done = self.record.start + self.iter + 1
         if self.signal or done == self.config.steps or time.time() - self.last > self.seconds: self.save(done)
         if self.signal: raise SystemExit(128 + self.signal)

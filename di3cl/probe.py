@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/probe.html.md"""
 __all__ = ['ASK', 'Patches', 'cut_patches', 'balance', 'keep_common', 'sim_patches', 'embed', 'image_statistics', 'knn', 'linear',
            'balanced_accuracy', 'score', 'gain', 'answer']
 
-# %% ../nbs/11_probe.ipynb #990ac989
+# %% ../nbs/11_probe.ipynb #c5fdc276
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
+from .encoder import pool
 from .metrics import bootstrap_interval
 from .scenes import CLASSES, TEST_START, simulate
 
@@ -69,7 +70,7 @@ def sim_patches(scenes=200,  # how many scenes to cut
     s = simulate(scenes, 128, seed, TEST_START + start, channels=channels)
     return balance(cut_patches(s.image, s.label, "db", size), n, torch.Generator().manual_seed(seed))
 
-# %% ../nbs/11_probe.ipynb #72c2d715
+# %% ../nbs/11_probe.ipynb #19f16de3
 @torch.no_grad()
 def embed(encoder,           # an Encoder
           preprocess,        # its contract
@@ -78,7 +79,7 @@ def embed(encoder,           # an Encoder
     "Pooled stage-4 features of every patch, (N, D), on the CPU. The encoder is put in eval mode and left so."
     encoder.eval()
     device = next(encoder.parameters()).device
-    return torch.cat([encoder(preprocess(x.to(device), patches.unit))[-1].mean((2, 3)).cpu() for x in patches.x.split(batch)])
+    return torch.cat([pool(encoder(preprocess(x.to(device), patches.unit))[-1]).cpu() for x in patches.x.split(batch)])
 
 # %% ../nbs/11_probe.ipynb #0f9b7b06
 def image_statistics(patches):                           # Patches
