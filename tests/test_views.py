@@ -2,14 +2,17 @@
 
 from di3cl.views import *
 
+from unittest import mock
+
 import torch
 from fastcore.test import *
-from scipy.stats import ks_2samp
+from scipy.stats import gamma, ks_2samp, kstest
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as F
 
+import di3cl.views
 from di3cl.sar import Preprocess, enl, speckle, to_unit
-from di3cl.views import _smooth, _uniform
+from di3cl.views import _gamma_noise, _some, _taps, _uniform
 
 def seeded(seed=0): return torch.Generator().manual_seed(seed)
 def db(x): return to_unit(x, "intensity", "db")
@@ -115,6 +118,13 @@ def test_flips_swap_ends_and_overlaps_are_shared():
         assert torch.equal(in_overlap, inside(p1, x, y) & inside(p2, x, y))
 
 
+def test_fresh_speckle_follows_the_gamma_law():
+    for looks in (1, 1.7, 4, 8, 20.5, 64):
+        noise = _gamma_noise(torch.empty(2, 1, 200, 200), torch.full((2, 1, 1, 1), float(looks)), seeded(1))
+        assert kstest(noise.flatten(), gamma(looks, scale=1 / looks).cdf).pvalue > 0.01    # the whole distribution, tails included
+        test_close(noise.var() * looks, 1, eps=0.05)
+
+
 def test_the_sar_recipe_does_what_it_says():
     x = vary_sar(torch.ones(300, 2, 64, 64), generator=seeded())
     gain = db(x.mean((-2, -1)))
@@ -168,6 +178,7 @@ def test_factors_are_one_an_image_and_shared_by_channels():
     x = torch.rand(400, 1, 16, 16, generator=seeded()) * 0.4 + 0.1
     y = vary_photo(x.expand(-1, 3, -1, -1), generator=seeded(1))
     assert torch.equal(y[:, 0], y[:, 1]) and torch.equal(y[:, 0], y[:, 2])
+    for p in (0, 1): vary_photo(x[:3], jitter_p=p, blur_p=1 - p, generator=seeded())         # none chosen, or all
     untouched = (y[:, 0] == x[:, 0]).all(-1).all(-1).float().mean()
     test_close(untouched, 0.2 * 0.5, eps=0.05)                                            # neither jittered nor blurred
 
@@ -192,6 +203,13 @@ def test_views_are_repeatable_and_leave_the_global_state_alone():
             assert all(torch.equal(t, u) and t.device.type == device for t, u in zip(a, b))
             assert not torch.equal(a.view1, c.view1) and not torch.equal(a.view1, a.view2)
             assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_portions_of_a_batch_join_into_the_whole():
+    pre, x = Preprocess("db", (0.0,), (5.0,), (-25.0, 15.0), ("VV",)), even(7, 64, looks=4)
+    whole = make_views(x, "intensity", pre, 32, "none", generator=seeded())
+    with mock.patch.object(di3cl.views, "AT_ONCE", 2 * 64 * 64 + 1): parts = make_views(x, "intensity", pre, 32, "none", generator=seeded())
+    for a, b in zip(whole, parts): test_close(a, b, eps=1e-5)                            # two, two, two and one
 
 
 def test_the_unit_of_the_tiles_does_not_matter():
