@@ -8,15 +8,18 @@ part of the project. Without --data only what needs none of it is run. Nothing o
 """
 import argparse, itertools, json, logging, platform, warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
 
+from di3cl.dense import by_group, collect, encoder_reader, fit_pixels, map_confusions, statistics_reader
 from di3cl.pairs import make_config
 from di3cl.pretrain import new_model, pretrain
-from di3cl.probe import Patches, answer, cut_patches, embed, image_statistics, keep_common, sim_patches
-from di3cl.sar import read_sar, to_unit
+from di3cl.probe import Patches, answer, confusions, cut_patches, embed, image_statistics, keep_common
+from di3cl.sar import Preprocess, read_sar, to_unit
+from di3cl.scenes import TEST_START, simulate
 from di3cl.weights import load_weights, write_atomic
 
 ARMS = {                                                     # settings of the tiny preset that differ
@@ -58,83 +61,101 @@ def train(args):
 
 # ---------------------------------------------------------------- scores
 
-STRIP, GAP, PATCH = 64, 16, 32                               # San Francisco: strips of columns, train and test in turn, half a patch apart
-LEGEND = ("bare soil", "mountain", "water", "urban", "vegetation")
+N_CLASSES = 10
+STRIP, GAP, PATCH = 64, 16, 32      # San Francisco: strips of columns, train and test in turn, half a patch apart
 
-def strips(image, label):                                    # (1, H, W) dB, (H, W)
-    "(train, test): Patches of every second strip of columns; a block of 128 rows of one strip is one piece of ground."
-    sides = [], []
-    for k, left in enumerate(range(0, label.shape[1] - STRIP + 1, STRIP + GAP)):
-        for block, top in enumerate(range(0, label.shape[0] - PATCH + 1, 128)):
-            window = slice(top, top + 128 + PATCH // 2), slice(left, left + STRIP)
-            for dy, dx in itertools.product((0, PATCH // 2), repeat=2):   # windows at half steps
-                p = cut_patches(image[:, window[0], window[1]][None, :, dy:, dx:], label[window][None, dy:, dx:], "db", PATCH)
-                sides[k % 2].append(p._replace(group=torch.full_like(p.group, 100 * k + block)))
-    return [Patches(*(torch.cat([p[i] for p in side]) for i in range(3)), "db") for side in sides]
+class Tiles(NamedTuple):
+    image: torch.Tensor             # (n, 1, H, W) dB
+    label: torch.Tensor             # (n, H, W), 255 is unlabelled
+    group: torch.Tensor             # (n,) block of ground
+
+    def batches(self, shift=0.0): return [(x - shift, y, g) for x, y, g in zip(self.image.split(32), self.label.split(32), self.group.split(32))]
 
 def san_francisco(data):
-    "(train, test) of the classes that both areas have."
+    "(train, test) Tiles of 64 x 64; two tiles of a strip, one above the other, are one block of ground."
     power = read_sar(data / "sf_airsar_landcover/T11.bin", unit="intensity")
-    with rasterio.open(data / "sf_airsar_landcover/label.png") as f: label = torch.from_numpy(f.read(1)).long() - 1
-    return keep_common(*strips(to_unit(power.data, "intensity", "db"), torch.where(label < 0, 255, label)))
+    with rasterio.open(data / "sf_airsar_landcover/label.png") as f: label = torch.from_numpy(f.read(1)).long()
+    image, label = to_unit(power.data, "intensity", "db"), torch.where(label > 0, label - 1, 255)   # bare soil, mountain, water, urban, vegetation
+    sides = [], []
+    for k, left in enumerate(range(0, label.shape[1] - STRIP + 1, STRIP + GAP)):
+        for row, top in enumerate(range(0, label.shape[0] - STRIP + 1, STRIP)):
+            window = slice(top, top + STRIP), slice(left, left + STRIP)
+            sides[k % 2].append((image[:, *window], label[window], torch.tensor(100 * k + row // 2)))
+    return [Tiles(*map(torch.stack, zip(*side))) for side in sides]
 
-def simulated(data=None): return keep_common(sim_patches(300, 0), sim_patches(200, 300))
+def simulated(data=None):
+    "(train, test) Tiles: simulated scenes that no pre-training saw."
+    s = simulate(160, 128, 0, TEST_START)
+    return [Tiles(s.image[k], s.label[k].long(), torch.arange(160)[k]) for k in (slice(0, 100), slice(100, 160))]
 
-def tally(prediction, test, groups, classes):                # -> (groups, 2, classes): right, and all
-    out = torch.zeros(len(groups), 2, classes)
-    g = torch.searchsorted(groups, test.group)
-    out[:, 0].index_put_((g, test.y), (prediction == test.y).float(), accumulate=True)
-    out[:, 1].index_put_((g, test.y), torch.ones(len(g)), accumulate=True)
-    return out
+def common(train, test, least=1000):                          # pixels
+    "The same tiles; classes that either side hardly has become unlabelled."
+    rare = [c for c in range(255) if c in train.label.unique() and min((train.label == c).sum(), (test.label == c).sum()) < least]
+    return [t._replace(label=torch.where(torch.isin(t.label, torch.tensor(rare, dtype=torch.long)), 255, t.label)) for t in (train, test)]
 
-def features(encoder, preprocess):
-    "Embeddings of patches whose level is moved so that the median of the training area is the contract's mean (calibrations differ; one number, from training ground only)."
-    return lambda patches, level: embed(encoder, preprocess, patches._replace(x=patches.x - level + preprocess.mean[0]))
+def patches(tiles):
+    "Patches at half steps within the tiles."
+    parts = [cut_patches(tiles.image[..., dy:, dx:], tiles.label[..., dy:, dx:], "db", PATCH) for dy, dx in itertools.product((0, PATCH // 2), repeat=2)]
+    return Patches(*map(torch.cat, zip(*((p.x, p.y, tiles.group[p.group]) for p in parts))), "db")
 
-def predict(feature, train, test):
-    level = train.x.median()
-    return answer(lambda p: feature(p, level), train, test)
+def level(preprocess, train):
+    "The contract, with the level moved so that the median of the training area is its mean: calibrations differ. One number, from training ground only."
+    return preprocess, float(train.image.median() - preprocess.mean[0])
 
-def accuracy(tallies):                                       # (S, G, 2, K) -> mean over seeds of balanced accuracy
-    right, all_ = tallies.sum(1).unbind(1)                   # (S, K) each
-    known = all_[0] > 0
-    return float((right[:, known] / all_[:, known]).mean())
+def refit(preprocess, train):
+    "Clip, mean and std fitted to the training area: the encoder's own contract is put aside."
+    return Preprocess.fit(train.image, "db", preprocess.channels), 0.0
 
-def interval(statistic, *tallies, n=1000):
+def ask_patches(encoder, contract, train, test):             # contract: (Preprocess, dB to take off); None for both: image statistics
+    "{(what, way): (blocks, n, n) confusions} of patches."
+    a, b = keep_common(patches(train), patches(test))
+    features = image_statistics if encoder is None else lambda p: embed(encoder, contract[0], p._replace(x=p.x - contract[1]))
+    return {("patches", way): confusions(given, b, N_CLASSES) for way, given in answer(features, a, b).items()}
+
+def ask_pixels(encoder, contract, train, test):
+    "The same of single pixels."
+    read, shift = (statistics_reader(), 0.0) if encoder is None else (encoder_reader(encoder, contract[0], "db"), contract[1])
+    probes = fit_pixels(collect(read, train.batches(shift), 3, torch.Generator().manual_seed(0)))
+    return {("pixels", way): by_group(c, test.group) for way, c in map_confusions(read, probes, test.batches(shift), N_CLASSES, every=8).items()}
+
+def accuracy(counts):                                        # (seeds, blocks, n, n) -> mean over seeds of balanced accuracy
+    c = counts.sum(1).double()
+    return float((c.diagonal(dim1=1, dim2=2) / c.sum(2)).nanmean(1).mean())
+
+def interval(statistic, *counts, n=1000):
     "Value and 95 % interval, resampling blocks of ground and pre-training seeds together (with three seeds: too narrow rather than too wide)."
     rng = torch.Generator().manual_seed(0)
-    S, G = tallies[0].shape[:2]
-    draws = []
-    for _ in range(n):
-        s, g = torch.randint(S, (S,), generator=rng), torch.randint(G, (G,), generator=rng)
-        draws.append(statistic(*(t[s][:, g] for t in tallies)))
-    return [round(x, 4) for x in (statistic(*tallies), *torch.tensor(draws).nanquantile(torch.tensor([.025, .975])).tolist())]
+    S, G = counts[0].shape[:2]
+    draws = [statistic(*(c[s][:, g] for c in counts)) for s, g in ((torch.randint(S, (S,), generator=rng), torch.randint(G, (G,), generator=rng)) for _ in range(n))]
+    return [round(x, 4) for x in (statistic(*counts), *torch.tensor(draws).nanquantile(torch.tensor([.025, .975])).tolist())]
+
+def ask_all(args, tests):
+    "{(test, source, contract, arm, patches or pixels, way): one (blocks, n, n) table a seed}."
+    found = {}
+    for where, (train, test, contracts) in tests.items():
+        def add(key, *given):
+            for ask in (ask_patches, ask_pixels):
+                for way, table in ask(*given, train, test).items(): found.setdefault((where, *key, *way), []).append(table)
+        add(("-", "-", "image statistics"), None, None)
+        for source, arm, seed in itertools.product(("simulated", "real") if args.data else ("simulated",), ARMS, range(args.seeds)):
+            print(f"{where}: {source}, {arm}, seed {seed}", flush=True)
+            encoder, preprocess = load_weights(args.runs / source / f"{arm} {seed}".replace(" ", "_") / "weights.safetensors")
+            starts = {arm: encoder} | ({"random": new_model(make_config("tiny"), 1, seed).encoder} if arm == "DI3CL" else {})
+            for (name, e), contract in itertools.product(starts.items(), contracts): add((source, contract.__name__, name), e, contract(preprocess, train))
+    return {key: torch.stack(tables) for key, tables in found.items()}
 
 def score(args):
-    tests = {"simulated": simulated(), **({"San Francisco": san_francisco(args.data)} if args.data else {})}
-    results, predictions = [], {}
-    for where, (train, test) in tests.items():
-        groups, classes = test.group.unique(), int(test.y.max()) + 1
-        add = lambda key, given: predictions.setdefault((where, *key), []).append(tally(given, test, groups, classes))
-        for way, given in answer(image_statistics, train, test).items(): add(("-", "image statistics", way), given)
-        for source in ("simulated", "real") if args.data else ("simulated",):
-            for arm, seed in itertools.product(ARMS, range(args.seeds)):
-                path = args.runs / source / f"{arm} {seed}".replace(" ", "_") / "weights.safetensors"
-                if not path.exists(): continue
-                encoder, preprocess = load_weights(path)
-                starts = {arm: encoder} | ({"random": new_model(make_config("tiny"), 1, seed).encoder} if arm == "DI3CL" else {})
-                for name, e in starts.items():
-                    for way, given in predict(features(e, preprocess), train, test).items(): add((source, name, way), given)
-    for (where, source, name, way), t in predictions.items():
-        t = torch.stack(t)
-        row = dict(test=where, pretraining=source, arm=name, way=way, seeds=len(t), accuracy=interval(accuracy, t), by_seed=[round(accuracy(x[None]), 4) for x in t])
+    tests = {"simulated": (*common(*simulated()), (level,)), **({"San Francisco": (*common(*san_francisco(args.data)), (level, refit))} if args.data else {})}
+    found, rows = ask_all(args, tests), []
+    for (where, source, contract, arm, what, way), t in found.items():
+        row = dict(test=where, pretraining=source, contract=contract, arm=arm, what=what, way=way, seeds=len(t), accuracy=interval(accuracy, t), by_seed=[round(accuracy(x[None]), 4) for x in t])
         for other in ("random", "MoCo v2", "DI3CL"):
-            rival = predictions.get((where, source, other, way), [])
-            if name != other and len(rival) == len(t): row[f"over {other}"] = interval(lambda a, b: accuracy(a) - accuracy(b), t, torch.stack(rival))
-        results.append(row)
-        print(f"{where:14} {source:10} {name:19} {way:7} {len(t)} seeds  " + "  ".join(f"{k}: {v[0]:+.3f} ({v[1]:+.3f} {v[2]:+.3f})" for k, v in row.items() if isinstance(v, list) and k != "by_seed"), flush=True)
-    sizes = {where: {"train": len(a.y), "test": len(b.y), "classes": len(b.y.unique()), "blocks of ground": len(b.group.unique())} for where, (a, b) in tests.items()}
-    record = dict(command="python benchmarks/first_question.py score", pairs=args.pairs, sizes=sizes, machine=platform.platform(), torch=torch.__version__, rows=results)
+            rival = found.get((where, source, contract, other, what, way))
+            if rival is not None and arm != other: row[f"over {other}"] = interval(lambda a, b: accuracy(a) - accuracy(b), t, rival)
+        rows.append(row)
+    sizes = {where: {"training patches": len(patches(a).y), "test patches": len(patches(b).y), "test pixels": int((b.label != 255).sum()), "classes": len(b.label[b.label != 255].unique()),
+                     "blocks of ground": len(b.group.unique())} for where, (a, b, _) in tests.items()}
+    record = dict(command="python benchmarks/first_question.py score", pairs=args.pairs, sizes=sizes, machine=platform.platform(), torch=torch.__version__, rows=rows)
     write_atomic(Path(__file__).parent / "results/first_question.json", (json.dumps(record, indent=1) + "\n").encode())
 
 if __name__ == "__main__":
