@@ -2,22 +2,39 @@
 
 from di3cl.weights import *
 
-import json, os, struct
+import json, os, random, struct, subprocess, sys
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from unittest.mock import patch
 
+import pytest
 import torch
-import torchvision
 from fastcore.test import expect_fail, test_close, test_eq
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
-from di3cl.encoder import Encoder, pool
+from torchvision.models.resnet import BasicBlock
+import di3cl
+from di3cl.encoder import Encoder
 from di3cl.model import DI3CL
-from di3cl.sar import Preprocess, to_unit
+from di3cl.sar import Preprocess, SarError, to_unit
+from di3cl.weights import FILE, FORMAT, LABEL, _seal
 
 VV_VH = Preprocess("db", mean=(-11.2, -17.9), std=(4.1, 4.3), clip=(-32.0, 4.0), channels=("VV", "VH"))
+
+@contextmanager
+def stand_in(**names):
+    "Others in the place of names that the reader uses."
+    space = load_weights.__globals__
+    before = {k: space[k] for k in names}
+    space.update(names)
+    try: yield
+    finally: space.update(before)
 
 def small(in_channels=2, **kw):
     "A ResNet-10 whose batch-norm statistics are not those of a new one."
@@ -97,26 +114,100 @@ def test_the_contract_refuses_another_unit_or_channel_count():
     with expect_fail(ValueError, contains="VV, VH"): prep(x[:, :1], "db")
 
 
-def test_plain_torchvision_gives_the_same_features():
+def test_load_gives_what_a_path_or_the_folder_of_a_run_holds():
     with TemporaryDirectory() as d:
-        path = Path(d) / "a.safetensors"
-        for channels, names in ((3, ("HH", "HV", "VV")), (1, ("VV",))):
-            torch.manual_seed(0)
-            saved = Encoder("resnet18", channels)
-            saved(torch.randn(8, channels, 64, 64))                          # statistics worth carrying
-            save_weights(saved.eval(), path, Preprocess("db", (-12.,) * channels, (4.,) * channels, (-30., 5.), names))
-            net = torchvision.models.resnet18(num_classes=10)
-            if channels != 3: net.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-            test_eq(net.load_state_dict(load_file(path), strict=False), (["fc.weight", "fc.bias"], []))
-            net.fc = nn.Identity()
-            x = torch.randn(2, channels, 96, 96)
-            assert torch.equal(net.eval()(x), pool(load_weights(path)[0](x)[3]).detach())
+        saved, path = small(), Path(d) / FILE
+        save_weights(saved, path, VV_VH)
+        x = torch.randn(2, 2, 64, 64) - 12
+        for source in (d, Path(d), path, str(path)):
+            net = di3cl.load(source)
+            for a, b in zip(saved(VV_VH(x, "db")), net(x, "db")): assert torch.equal(a, b)
+            encoder, preprocess = net
+            test_eq((encoder is net.encoder, encoder.training, preprocess), (True, False, VV_VH))
 
 
-def retouched(path, tensors=None, **label):
-    "A copy of a weights file with other tensors, or other words on its label (None: the word is missing)."
+def test_load_refuses_another_unit_count_or_order_of_channels():
+    with TemporaryDirectory() as d:
+        save_weights(small(), Path(d) / FILE, VV_VH)
+        net = di3cl.load(d)
+    x = torch.randn(1, 2, 64, 64) - 12
+    with expect_fail(SarError, contains="expects db, this is amplitude"): net(x.abs(), "amplitude")
+    with expect_fail(SarError, contains="with channels VV, VH; this is (1, 1, 64, 64)"): net(x[:, :1], "db")
+    with expect_fail(SarError, contains="VV, VH, in this order; these are VH, VV"): net(x, "db", channels=("VH", "VV"))
+    assert torch.equal(net(x, "db", channels=["VV", "VH"])[3], net(x, "db")[3])
+
+
+def test_a_name_that_is_nothing_is_refused_at_once():
+    with TemporaryDirectory() as d, stand_in(_from_hub=None):
+        for name in (Path("user/name"), "weights", "runs/mine.safetensors", "/user/name", "./user/name", "user/name/more", "../name", "user/"):
+            with expect_fail(WeightsError, contains=f"{name}: there is no such file or folder, and a Hugging Face id is user/name"): load(name)
+        with expect_fail(WeightsError, contains=f"{d}: no weights.safetensors in this folder; a run writes it at its end"): load(d)
+        with expect_fail(WeightsError, contains="leave revision='v1' out"): load(d, revision="v1")
+
+
+class Hub(BaseHTTPRequestHandler):
+    "What the hub's client asks of a hub. `files` maps user/name to {file: bytes}; one revision, main."
+    files = {}
+    def do_HEAD(self, body=False):
+        user, name, _, revision, file = self.path.strip("/").split("/")
+        repo = self.files.get(f"{user}/{name}")
+        wrong = "RepoNotFound" if repo is None else "RevisionNotFound" if revision != "main" else "EntryNotFound" if file not in repo else None
+        data = b"" if wrong else repo[file]
+        self.send_response(404 if wrong else 200)
+        for k, v in {"X-Error-Code": wrong or "", "X-Repo-Commit": "c" * 40, "ETag": '"1"', "Content-Length": str(len(data))}.items(): self.send_header(k, v)
+        self.end_headers()
+        if body: self.wfile.write(data)
+    def do_GET(self): self.do_HEAD(body=True)
+    def log_message(self, *args): pass
+
+@contextmanager
+def small_hub(cache, **files):
+    "The real client, sent to a hub on this machine."
+    huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Hub,), {"files": files}))
+    Thread(target=server.serve_forever, daemon=True).start()
+    there = partial(huggingface_hub.hf_hub_download, endpoint=f"http://127.0.0.1:{server.server_port}", cache_dir=cache)
+    try:
+        with patch("huggingface_hub.hf_hub_download", there), patch.dict(os.environ, no_proxy="127.0.0.1"): yield there
+    finally: server.shutdown(); server.server_close()
+
+
+def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache():
+    with TemporaryDirectory() as d:
+        saved, path = small(), Path(d) / "a.safetensors"
+        save_weights(saved, path, VV_VH)
+        x = torch.randn(1, 2, 64, 64) - 12
+        with small_hub(f"{d}/cache", **{"di3cl/sim": {FILE: path.read_bytes()}}) as there:
+            for revision in (None, "main"): assert torch.equal(load("di3cl/sim", revision)(x, "db")[3], saved(VV_VH(x, "db"))[3])
+        with patch("huggingface_hub.hf_hub_download", partial(there, local_files_only=True)):      # no network any more
+            assert torch.equal(load("di3cl/sim")(x, "db")[3], saved(VV_VH(x, "db"))[3])
+            with expect_fail(WeightsError, contains="runs/mien: there is no such file or folder here, and as a Hugging Face id: the hub cannot be reached"): load("runs/mien")
+
+
+def test_a_hub_that_has_no_weights_says_so_in_one_line():
+    with TemporaryDirectory() as d, small_hub(d, **{"di3cl/sim": {FILE: b"<html>"}, "di3cl/text": {}}):
+        with expect_fail(WeightsError, contains="there is no such repository, or none you may read"): load("di3cl/none")
+        with expect_fail(WeightsError, contains="it has no revision 'v9'"): load("di3cl/sim", revision="v9")
+        with expect_fail(WeightsError, contains="it holds no weights.safetensors"): load("di3cl/text")
+        with expect_fail(WeightsError, contains="not a safetensors file"): load("di3cl/sim")
+        with expect_fail(WeightsError, contains="it cannot be had: HFValidationError: Cannot have -- or .."): load("di3cl/a--b")
+        for error in (OSError("No space left on device"), RuntimeError("")):
+            with patch("huggingface_hub.hf_hub_download", side_effect=error), expect_fail(WeightsError, contains=f"had: {type(error).__name__}: {error}"): load("a/b")
+    with patch.dict(sys.modules, huggingface_hub=None), expect_fail(WeightsError, contains="pip install 'di3cl[hub]'"): load("di3cl/sim")
+
+
+def test_import_di3cl_stays_light():
+    code = "import sys, di3cl; assert 'load' in dir(di3cl) and not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert di3cl.load is sys.modules["di3cl.weights"].load
+    with expect_fail(AttributeError, contains="has no attribute 'laod'"): di3cl.laod
+
+
+def retouched(path, tensors=None, sealed=True, **label):
+    "A copy of a weights file with other tensors, or other words on its label (None: the word is missing), sealed anew or not."
     with safe_open(path, "pt") as f: meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
     meta = {k: v for k, v in (meta | label).items() if v is not None}
+    if sealed and {"format", *LABEL} <= set(meta): meta["seal"] = _seal(meta)
     save_file(state | (tensors or {}), path.with_name("retouched.safetensors"), meta)
     return path.with_name("retouched.safetensors")
 
@@ -154,7 +245,7 @@ def test_a_header_that_begins_like_a_pickle_is_no_pickle():
         header = json.dumps({"__metadata__": {"note": ""}})
         header = json.dumps({"__metadata__": {"note": " " * (640 - len(header))}}).encode()          # its length, 640, is the bytes 80 02
         path.write_bytes(struct.pack("<Q", len(header)) + header)
-        with expect_fail(WeightsError, contains="no di3cl label"): load_weights(path)
+        with expect_fail(WeightsError, contains="no label that this di3cl reads"): load_weights(path)
 
 
 def test_labels_that_lie_are_refused_by_name():
@@ -162,8 +253,9 @@ def test_labels_that_lie_are_refused_by_name():
         path = Path(d) / "a.safetensors"
         save_weights(small(), path, VV_VH)
         say = lambda **kw: json.dumps(dict(arch="resnet10", in_channels=2, stride=32) | kw)
-        with expect_fail(WeightsError, contains="no di3cl label"): load_weights(retouched(path, format=None))
-        with expect_fail(WeightsError, contains="format is 'other-1'"): load_weights(retouched(path, format="other-1"))
+        with expect_fail(WeightsError, contains="no label that this di3cl reads"): load_weights(retouched(path, format=None))
+        with expect_fail(WeightsError, contains=f"format is 'di3cl-encoder-1', not '{FORMAT}'"): load_weights(retouched(path, format="di3cl-encoder-1"))
+        with expect_fail(WeightsError, contains="cannot be read: config"): load_weights(retouched(path, config="[" * 100_000))
         with expect_fail(WeightsError, contains="the label lacks preprocess, sha256"): load_weights(retouched(path, preprocess=None, sha256=None))
         with expect_fail(WeightsError, contains="cannot be read: preprocess"): load_weights(retouched(path, preprocess="{unit: db"))
         with expect_fail(WeightsError, contains="no encoder called 'vgg16'"): load_weights(retouched(path, encoder=say(arch="vgg16")))
@@ -181,10 +273,145 @@ def test_numbers_that_were_changed_are_refused_by_name():
         w = load_file(path)["conv1.weight"]
         holed = w.clone()
         holed[0, 0, 0, 0] = torch.nan
-        with expect_fail(WeightsError, contains="1 values are NaN or infinite (first in conv1.weight)"): load_weights(retouched(path, {"conv1.weight": holed}))
+        with expect_fail(WeightsError, contains="sha256 differs"): load_weights(retouched(path, {"conv1.weight": holed}))
+        signed = json.dumps(digest(load_file(path) | {"conv1.weight": holed}))
+        with expect_fail(WeightsError, contains="1 values are NaN or infinite (first in conv1.weight)"): load_weights(retouched(path, {"conv1.weight": holed}, sha256=signed))
         with expect_fail(WeightsError, contains="sha256 differs"): load_weights(retouched(path, {"conv1.weight": -w}))
         flipped = bytearray(path.read_bytes()); flipped[-1] ^= 1                                     # one bit, in the last number
         with expect_fail(WeightsError, contains="sha256 differs"): load_weights(written(path, bytes(flipped)))
+
+
+class Thin(Encoder):
+    "A ResNet of four channels in a file of 15 kB, which can be read a thousand times in seconds."
+    def __init__(self, arch="resnet10", in_channels=2, stride=32):
+        nn.Module.__init__(self)
+        self.arch, self.in_channels, self.stride = arch, in_channels, stride
+        self.conv1, self.bn1 = nn.Conv2d(in_channels, 4, 7, bias=False), nn.BatchNorm2d(4)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (nn.Sequential(BasicBlock(4, 4)) for _ in range(4))
+
+def thin_file(path):
+    "The bytes of a good file, left at `path`."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_weights(Thin(), path, VV_VH, data="sim")
+    return path.read_bytes()
+
+
+def parts(data):
+    "(where the label ends, where the header ends) in the bytes of a safetensors file."
+    return data.index(b'},"', data.index(b"__metadata__")), 8 + int.from_bytes(data[:8], "little")
+
+def flip(data, start, stop, r):
+    "One bit in a byte of [start, stop)."
+    at = r.randrange(start, stop)
+    return data[:at] + bytes([data[at] ^ 1 << r.randrange(8)]) + data[at + 1:]
+
+def stretch(data, r, change):
+    "`change` applied to a random stretch of up to 200 bytes."
+    a = r.randrange(len(data)); b = a + r.randrange(1, 200)
+    return data[:a] + change(data[a:b]) + data[b:]
+
+def edit(data, r, change):
+    "`change(header, name of a random tensor)` on the header as JSON, written back with its true length."
+    end = parts(data)[1]
+    header = json.loads(data[8:end])
+    change(header, r.choice([k for k in header if k != "__metadata__"]))
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[end:]
+
+def field(key, values): return lambda d, r: edit(d, r, lambda h, k: h[k].update({key: r.choice(values)}))
+
+
+def exchange(header, k):
+    "The numbers of this tensor for those of another one like it."
+    other = next((n for n in header if n != k and header[n].get("shape") == header[k]["shape"]), k)
+    header[k]["data_offsets"], header[other]["data_offsets"] = header[other]["data_offsets"], header[k]["data_offsets"]
+
+def reword(data, r):
+    "Another character, or another word, on the label."
+    key = r.choice(["format", *LABEL, "seal"])
+    def change(header, _):
+        word, at = header["__metadata__"][key], r.randrange(64)
+        header["__metadata__"][key] = r.choice([word[:at] + r.choice('0123456789.-e"[{,aé') + word[at + 1:], word[:at], "", "null", "NaN", "[" * 5000, "1" * 5000])
+    return edit(data, r, change)
+
+def rename(header, k): header[k[:-1] + "_"] = header.pop(k)
+def add(shape): return lambda header, k: header.update(more=dict(dtype="F32", shape=shape, data_offsets=[0, 0]))
+
+
+LENGTHS = (0, 2, 2 ** 24, 2 ** 63, 2 ** 64 - 1)
+KINDS = "F64 F16 BF16 I64 I32 U64 U32 U8 BOOL C64 F8_E4M3 F8_E8M0 F6_E2M3 F4 F31".split()
+SHAPES = ([2 ** 62], [2 ** 63, 0], [0, 2 ** 40], [-1], [1.5], [], [4], [4, 4, 3, 3], [4, 3, 3, 4], [36, 4], [1] * 500)
+PLACES = ([0, 0], [0, 8], [8, 0], [0, 16], [16, 32], [0, 2 ** 63], [2 ** 63, 2 ** 64 - 1], [2 ** 64 - 8, 8], [-8, 8])
+SPOILS = {
+    "a bit of the label": lambda d, r: flip(d, 8, parts(d)[0], r),
+    "a bit of the list of tensors": lambda d, r: flip(d, *parts(d), r),
+    "a bit of the numbers": lambda d, r: flip(d, parts(d)[1], len(d), r),
+    "cut short": lambda d, r: d[:r.randrange(len(d))],
+    "a stretch lost": lambda d, r: stretch(d, r, lambda s: b""),
+    "a stretch twice": lambda d, r: stretch(d, r, lambda s: s + s),
+    "a stretch of noise": lambda d, r: stretch(d, r, lambda s: r.randbytes(len(s))),
+    "a stretch of zeros": lambda d, r: stretch(d, r, lambda s: bytes(len(s))),
+    "another length of the header": lambda d, r: struct.pack("<Q", r.choice([*LENGTHS, r.getrandbits(64), parts(d)[1] - 8 + r.randrange(-9, 9)])) + d[8:],
+    "a word on the label": reword,
+    "another kind of number": field("dtype", KINDS),
+    "another shape": field("shape", SHAPES),
+    "another place": field("data_offsets", PLACES),
+    "another name": lambda d, r: edit(d, r, rename),
+    "one empty tensor more": lambda d, r: edit(d, r, add(r.choice([[0], [0, 2 ** 40], [0, 2 ** 62], [0, 2 ** 63]]))),
+    "two tensors exchanged": lambda d, r: edit(d, r, exchange),
+}
+
+
+GUARDS = {"not a safetensors file": "no safetensors", "cut short or damaged": "safetensors' reader", "a PyTorch pickle": "pickle", "no label that": "format", "the label lacks": "missing word",
+          "its seal differs": "seal", "cannot be read": "JSON",
+          "nothing this program knows": "meaning", "they must be the same": "channels", "its tensors are not": "fit", "sha256 differs": "sha256"}
+
+def held(path):
+    "All that a file holds, to be compared."
+    encoder, preprocess = load_weights(path)
+    return save(encoder.state_dict()), preprocess, read_label(path)
+
+def outcome(path, data, want):
+    "Which guard refuses these bytes; 'loads' when they hold exactly what is wanted."
+    path.write_bytes(data)
+    try: got = held(path)
+    except WeightsError as e:
+        assert "\n" not in str(e) and str(path) in str(e), e
+        return next(name for words, name in GUARDS.items() if words in str(e))
+    assert got == want, "a wrong load"
+    return "loads"
+
+def spoil(folder, n, seed=0):
+    "Counter of (way, guard) over n spoiled files, each way in turn."
+    path = folder / "thin.safetensors"
+    good, want, ways = thin_file(path), held(path), list(SPOILS)
+    return Counter((way, outcome(path, SPOILS[way](good, random.Random(f"{seed} {i}")), want)) for i in range(n) for way in [ways[i % len(ways)]])
+
+@contextmanager
+def at_most(gigabytes):
+    "Whoever asks for more memory than this, beyond what the process has, is refused it (on Linux)."
+    if sys.platform != "linux": yield; return
+    import resource
+    old, now = resource.getrlimit(resource.RLIMIT_AS), int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + gigabytes * 2 ** 30, old[1]))
+    try: yield
+    finally: resource.setrlimit(resource.RLIMIT_AS, old)
+
+
+def test_a_thousand_spoiled_files_give_one_line_or_what_was_saved():
+    with TemporaryDirectory() as d, stand_in(Encoder=Thin), at_most(gigabytes=1):
+        counts = spoil(Path(d), 1000, seed=1)
+    test_eq(sum(counts.values()), 1000)
+    reached = {guard for _, guard in counts}
+    assert reached >= {"safetensors' reader", "format", "seal", "fit", "sha256", "loads"}, reached          # chance found every one of them
+    assert {g for way, g in counts if way.startswith("a bit")}.isdisjoint({"loads"})                        # no bit flips unnoticed
+
+
+def test_a_wrong_load_would_be_seen():
+    with TemporaryDirectory() as d, stand_in(Encoder=Thin):
+        with stand_in(_seal=lambda words: "asleep"), expect_fail(AssertionError, contains="a wrong load"): spoil(Path(d), 1000)
+        with stand_in(digest=lambda state: "asleep"), expect_fail(AssertionError, contains="a wrong load"): spoil(Path(d), 1000)
 
 
 def test_a_bright_city_is_clipped():
