@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/checkpoint.html.md"""
 # %% auto #0
 __all__ = ['CheckpointError', 'save_checkpoint', 'checkpoints', 'read_checkpoint', 'newest', 'restore']
 
-# %% ../nbs/09a_checkpoint.ipynb #3c2c76ec
+# %% ../nbs/09a_checkpoint.ipynb #738dbb6e
 import json, logging
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .weights import write_atomic
+from .weights import digest, write_atomic
 
 # %% ../nbs/09a_checkpoint.ipynb #0bc17cfa
 _log = logging.getLogger("di3cl")
@@ -29,26 +29,38 @@ def _flatten(model, optimizer):
     tensors |= {f"optimizer.{i}.{k}": v for i, s in optimizer.state_dict()["state"].items() for k, v in s.items() if v is not None}
     return {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
 
-# %% ../nbs/09a_checkpoint.ipynb #d5c6f78e
+# %% ../nbs/09a_checkpoint.ipynb #1d7c4ac0
 def save_checkpoint(folder,       # where checkpoints of one run lie; made when missing
                     step,         # steps done
                     model, optimizer,
                     info,         # JSON-safe dict: settings and what else the run must know
                     keep=2):      # how many to keep
     "Write `step_XXXXXXXX.safetensors` atomically, then remove all but the newest `keep`. Returns the path."
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    folder, tensors = Path(folder), _flatten(model, optimizer)
     path = folder / f"step_{step:08d}.safetensors"
-    write_atomic(path, save(_flatten(model, optimizer), {"step": str(step), "info": json.dumps(info)}))
+    data = save(tensors, {"step": str(step), "info": json.dumps(info), "sha256": digest(tensors)})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for torn in folder.glob(".step_*.tmp"): torn.unlink()          # of a process that was killed while it wrote
+        write_atomic(path, data)
+    except OSError as e: raise CheckpointError(_unwritten(path, len(data), e)) from e
     for old in checkpoints(folder)[:-keep]: old.unlink()
     return path
 
+def _unwritten(path, size, error):
+    "One line on a checkpoint that could not be written."
+    kept = checkpoints(path.parent)
+    return (f"{path}: {size / 1e6:.0f} MB could not be written ({error.strerror or error}). {f'{kept[-1].name} before it is intact' if kept else 'There is none before it'}: "
+            "make room, then go on with --resume.")
+
 def checkpoints(folder): return sorted(Path(folder).glob("step_*.safetensors"))   # oldest first
 
-# %% ../nbs/09a_checkpoint.ipynb #1beb1c4a
+# %% ../nbs/09a_checkpoint.ipynb #d0ba540e
 def read_checkpoint(path):        # one file
     "-> (tensors by name, step, info), or `CheckpointError` when the file is damaged."
     try:
         with safe_open(path, "pt") as f: tensors, meta = {k: f.get_tensor(k) for k in f.keys()}, f.metadata()
+        if digest(tensors) != meta["sha256"]: raise ValueError("its checksum is wrong")
         return tensors, int(meta["step"]), json.loads(meta["info"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({e})") from e

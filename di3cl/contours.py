@@ -6,7 +6,7 @@ Docs: https://di3cl.github.io/di3cl/contours.html.md"""
 
 # %% auto #0
 __all__ = ['STEPS', 'averages', 'sides', 'contour_map', 'shallow_contours', 'on_common_ground', 'correlation',
-           'contour_consistency']
+           'contour_consistency', 'enough_overlap']
 
 # %% ../nbs/05_contours.ipynb #e698e043
 import torch
@@ -49,11 +49,11 @@ def contour_map(features,        # (B, C, H, W) non-negative: activations after 
 
 def _edge(log1, log2): return 1 - (-(log1 - log2).abs()).exp().mean(1, keepdim=True)     # recomputed in the backward pass: saves memory
 
-# %% ../nbs/05_contours.ipynb #9894daab
+# %% ../nbs/05_contours.ipynb #89320b41
 def _check_features(features):
     if features.ndim != 4 or not features.is_floating_point():
         raise ValueError(f"features must be floats (B, C, H, W), not {features.dtype} {tuple(features.shape)}")
-    if (features < 0).any():
+    if not features.is_cuda and features.detach().amin() < 0:              # a GPU is not asked: the host would have to wait
         raise ValueError(f"{int((features < 0).sum())} features are negative, and ratios need non-negative ones: "
                          "take activations after their ReLU, or intensity instead of dB")
 
@@ -92,7 +92,7 @@ def correlation(a, b,                # (B, G, G) each
     spread = lambda x: (x.square().mean(1) + floor ** 2).sqrt()
     return (a * b).mean(1) / (spread(a) * spread(b))
 
-# %% ../nbs/05_contours.ipynb #ba16c573
+# %% ../nbs/05_contours.ipynb #1b5e631c
 def contour_consistency(map1,            # (B, 1, H, W) contour maps of the online side: only these learn
                         map2,            # (B, 1, H, W) of the momentum side
                         params1,         # (B, 5) crops of the views
@@ -102,18 +102,21 @@ def contour_consistency(map1,            # (B, 1, H, W) contour maps of the onli
                         min_cells=4):    # an overlap must be that many cells wide and high in both maps
     "Mean over pairs of 1 - correlation of the maps where the crops overlap, from 0 to 2; 0, still with a gradient, where no pair overlaps enough."
     _check_maps(map1, map2, params1, params2)
-    boxes = overlap(params1, params2)
-    enough = _cells(boxes, params1, params2, map1.shape[-1]) >= min_cells
+    boxes, enough = overlap(params1, params2), enough_overlap(params1, params2, map1.shape[-1], min_cells)
     boxes = torch.where(enough[:, None], boxes, boxes.new_tensor([0, 0, 1, 1]))          # any harmless box; its pair does not count
     a, b = (on_common_ground(m.to(torch.promote_types(m.dtype, torch.float32)), boxes, p, view_size, grid)
             for m, p in ((map1, params1), (map2.detach(), params2)))
     return ((1 - correlation(a, b.to(a.dtype))) * enough).sum() / enough.sum().clamp_min(1)
 
-# %% ../nbs/05_contours.ipynb #44ead864
-def _cells(boxes, params1, params2, size):
-    "(B,) the shorter side of the boxes, in cells of whichever map shows it smaller."
+# %% ../nbs/05_contours.ipynb #b8ae13a9
+def enough_overlap(params1,        # (B, 5) crops of the views
+                   params2,        # (B, 5)
+                   size,           # side of a map, cells
+                   min_cells=4):
+    "(B,) bool: do the views overlap by that many cells, both ways, in whichever map shows the overlap smaller?"
+    boxes = overlap(params1, params2)
     lengths = (boxes[:, 2:] - boxes[:, :2]).flip(1)                              # height, width
-    return (lengths * size / torch.maximum(params1[:, 2:4], params2[:, 2:4])).amin(1)
+    return (lengths * size / torch.maximum(params1[:, 2:4], params2[:, 2:4])).amin(1) >= min_cells
 
 # %% ../nbs/05_contours.ipynb #a0475883
 def _check_maps(map1, map2, params1, params2):

@@ -7,18 +7,22 @@ Docs: https://di3cl.github.io/di3cl/pairs.html.md"""
 # %% auto #0
 __all__ = ['PRESETS', 'IMAGENET', 'Config', 'faults', 'make_config', 'fit_preprocess', 'seeded', 'Pairs']
 
-# %% ../nbs/09b_pairs.ipynb #c9f98fe6
-import hashlib
+# %% ../nbs/09b_pairs.ipynb #1d206f07
+import hashlib, time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 
 import torch
+from fastcore.basics import patch
 
 from .encoder import ARCHS
 from .instances import sample_boxes
 from .sar import Preprocess, SarError, to_unit
 from .views import RECIPES, make_views
 
-# %% ../nbs/09b_pairs.ipynb #0412de94
+# %% ../nbs/09b_pairs.ipynb #26c3a963
 @dataclass(frozen=True)
 class Config:
     "The settings of a run. Lengths are in pixels; `pairs` counts pairs of views, the unit in which runs are compared."
@@ -46,6 +50,8 @@ class Config:
     sgd_momentum: float = 0.9
     n_sim: int = 8192            # tiles in an epoch of simulated data
     channels: int = 1            # of simulated tiles: 1 (VV) or 2 (VV, VH)
+    accumulate: int = 1          # pieces in which a process computes its share of a batch, one after the other: less memory
+    parts: int = 0               # parts in which the views of a batch are drawn; 0: as many as there are processes at the start
 
     @property
     def steps(self): return self.pairs // self.batch
@@ -54,7 +60,7 @@ class Config:
         wrong = [why for bad, why in faults(self) if bad]
         if wrong: raise SarError("settings: " + "; ".join(wrong))
 
-# %% ../nbs/09b_pairs.ipynb #31021153
+# %% ../nbs/09b_pairs.ipynb #f7ab54fc
 def faults(c):                              # a Config
     "What can be wrong with settings, as pairs of (is it?, in words); written so that NaN fails, too."
     among = lambda name, value, choices: (value not in choices, f"unknown {name} {value!r}: one of {', '.join(choices)}")
@@ -64,7 +70,8 @@ def faults(c):                              # a Config
             (not 0 < c.min_size <= c.view, f"min_size {c.min_size} is not within a view of {c.view}"),
             (c.contour == "map" and c.view % 8 > 0, f"contour='map' needs a view that is a multiple of 8, not {c.view}"),
             (not 0 < c.scale[0] <= c.scale[1] <= 1, f"scale is a range within 0 to 1, not {c.scale}"),
-            (not c.batch >= 2, f"a batch of {c.batch}: batch norm needs 2 or more"), (not min(c.n_boxes, c.queue_size, c.dim, c.n_sim, c.pairs) >= 1, "a count below 1"),
+            (not c.batch >= 2, f"a batch of {c.batch}: batch norm needs 2 or more"), (not min(c.n_boxes, c.queue_size, c.dim, c.n_sim, c.pairs, c.accumulate) >= 1, "a count below 1"),
+            (not 0 <= c.parts <= c.batch, f"parts is 0 (as many as processes) to batch, not {c.parts}"), (c.accumulate > 1 and not c.batch // c.accumulate >= 2, f"accumulate={c.accumulate} leaves pieces of {c.batch // max(1, c.accumulate)} tiles of a batch of {c.batch}: batch norm needs 2 or more"),
             (c.batch > 0 and c.pairs < c.batch, f"{c.pairs} pairs are fewer than one batch of {c.batch}: raise pairs or lower batch"),
             (not (c.lr > 0 and c.temperature > 0), f"lr {c.lr} and temperature {c.temperature} must be positive"),
             (not (0 <= c.momentum < 1 and 0 <= c.sgd_momentum < 1 and c.weight_decay >= 0), "momentum and sgd_momentum are in [0, 1), weight_decay is not negative"),
@@ -87,7 +94,7 @@ def make_config(preset="tiny",   # "tiny" | "small" | "paper"
     if unknown: raise SarError(f"unknown setting {', '.join(sorted(unknown))}: the settings are {', '.join(asdict(PRESETS[preset]))}")
     return replace(PRESETS[preset], **overrides)
 
-# %% ../nbs/09b_pairs.ipynb #2c92ccec
+# %% ../nbs/09b_pairs.ipynb #7e801274
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean and std of pictures in [0, 1], torchvision's convention
 
 def fit_preprocess(tiles, config):          # a source of tiles; a Config
@@ -95,7 +102,9 @@ def fit_preprocess(tiles, config):          # a source of tiles; a Config
     n = min(256, len(tiles))
     unit = "digital" if tiles.unit == "digital" else "db"
     sample = to_unit(tiles.batch(torch.linspace(0, len(tiles) - 1, n).long().tolist()), tiles.unit, unit)
-    if sample.min() == sample.max(): raise SarError(f"all {n} tiles that were looked at have the one value {float(sample.min()):g}: there is nothing to learn from them")
+    if sample.min() == sample.max(): raise SarError(f"all {n} tiles that were looked at have the one value {float(sample.min()):g}: there is nothing to learn from them. Give other data")
+    values = sample.flatten()[::sample.numel() // 50_000 + 1].unique()
+    if len(values) <= 16: raise SarError(f"the {n} tiles that were looked at hold only {len(values)} different values: masks or maps of classes are no radar images. Give a folder of images, and keep masks elsewhere")
     pre = Preprocess.fit(sample, unit, getattr(tiles, "names", None))
     return _as_imagenet(pre) if config.grey_to_rgb else pre
 
@@ -111,30 +120,73 @@ def seeded(device, *numbers):               # torch device; any integers
     mixed = int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7], "little")
     return torch.Generator(device).manual_seed(mixed)
 
-# %% ../nbs/09b_pairs.ipynb #dfa5e6aa
+# %% ../nbs/09b_pairs.ipynb #2033e656
 class Pairs:
-    "pairs[step] -> the seven arguments of `DI3CL.forward`. Iterates from `start` to the end of the run."
-    def __init__(self, tiles, preprocess, config, seed=0, device="cpu", start=0):
+    "pairs[step] -> the seven arguments of `DI3CL.forward`, or the slice of them that process `rank` of `size` computes. Iterates from `start` to the end of the run."
+    def __init__(self, tiles, preprocess, config, seed=0, device="cpu", start=0, rank=0, size=1):
         if config.batch > len(tiles): raise SarError(f"a batch of {config.batch} is more than the {len(tiles)} tiles there are: lower batch, or give more data")
-        self.tiles, self.preprocess, self.config, self.seed, self.device, self.start = tiles, preprocess, config, seed, device, start
-        self.per_epoch, self.epoch = len(tiles) // config.batch, None
+        self.tiles, self.preprocess, self.config, self.seed, self.device, self.start = tiles, preprocess, config, seed, torch.device(device), start
+        self.per_epoch, self.waited = len(tiles) // config.batch, 0.0              # steps; seconds that were spent waiting for tiles
+        self._order = lru_cache(2)(lambda epoch: torch.randperm(len(tiles), generator=seeded("cpu", seed, "order", epoch)))
+        self.parts, self.mine = _split(config, rank, size)
         p = preprocess                                # views are made of one channel, and copied when they are done: one speckle for all three
         self.one_channel = Preprocess(p.unit, (0,), (1,), p.clip, p.channels[:1]) if config.grey_to_rgb else None
 
     def ids(self, step):
         "(epoch, the batch of tile numbers): a fresh shuffle every epoch, without repeats within one."
         epoch, k = divmod(step, self.per_epoch)
-        if epoch != self.epoch: self.epoch, self.order = epoch, torch.randperm(len(self.tiles), generator=seeded("cpu", self.seed, "order", epoch))
-        return epoch, self.order[k * self.config.batch:(k + 1) * self.config.batch]
-
-    def __getitem__(self, step):
-        c, (epoch, ids) = self.config, self.ids(step)
-        g = seeded(self.device, self.seed, "views", step)
-        tiles = self.tiles.batch(ids, epoch).to(self.device, non_blocking=True)
-        v = make_views(tiles, self.tiles.unit, self.one_channel or self.preprocess, c.view, c.recipe, c.scale, generator=g)
-        if c.grey_to_rgb: v = v._replace(**{k: self.preprocess(getattr(v, k).expand(-1, 3, -1, -1), self.preprocess.unit) for k in ("view1", "view2")})
-        box = sample_boxes(v.params1, v.params2, c.view, c.n_boxes, c.min_size, c.max_iou, generator=g)
-        return v.view1, v.view2, box.view1, box.view2, box.valid, v.params1, v.params2
+        return epoch, self._order(epoch)[k * self.config.batch:(k + 1) * self.config.batch]
 
     def __len__(self): return self.config.steps - self.start
-    def __iter__(self): return (self[step] for step in range(self.start, self.config.steps))
+    def __getitem__(self, step): return self._views(step, self._read(step))
+
+# %% ../nbs/09b_pairs.ipynb #f7c506c0
+def _split(config, rank, size):
+    "The parts of a batch that the slice of process `rank` touches, (number, first, last) each, and the slice within them."
+    m, n, B = size * config.accumulate, config.parts or size, config.batch
+    if B % m: raise SarError(f"a batch of {B} does not divide into {size} processes x accumulate={config.accumulate}: {f'{B // m * m} or ' if B > m else ''}{B // m * m + m} would")
+    lo, hi = rank * B // size, (rank + 1) * B // size
+    parts = [(k, k * B // n, (k + 1) * B // n) for k in range(n)]
+    parts = [(k, a, b) for k, a, b in parts if a < hi and b > lo]
+    return parts, slice(lo - parts[0][1], hi - parts[0][1])
+
+# %% ../nbs/09b_pairs.ipynb #c832d2d5
+@patch
+def _read(self: Pairs, step):
+    "The tiles of this step's parts, from wherever they are."
+    epoch, ids = self.ids(step)
+    tiles = self.tiles.batch(ids[self.parts[0][1]:self.parts[-1][2]], epoch)
+    return tiles.pin_memory() if self.device.type == "cuda" and not tiles.is_cuda else tiles      # pinned: copied while the device computes
+
+@patch
+def _views(self: Pairs, step, tiles):
+    "The arguments of the model from the tiles of this step's parts."
+    tiles = tiles.to(self.device, non_blocking=True).split([b - a for _, a, b in self.parts])
+    made = [self._draw(t, seeded(self.device, self.seed, "views", step, k)) for (k, _, _), t in zip(self.parts, tiles)]
+    return tuple((torch.cat(x) if len(x) > 1 else x[0])[self.mine] for x in zip(*made))
+
+# %% ../nbs/09b_pairs.ipynb #3a5e3aab
+@patch
+def _draw(self: Pairs, tiles, g):
+    "Views and boxes of some tiles, from one generator."
+    c = self.config
+    v = make_views(tiles, self.tiles.unit, self.one_channel or self.preprocess, c.view, c.recipe, c.scale, generator=g)
+    if c.grey_to_rgb: v = v._replace(**{k: self.preprocess(getattr(v, k).expand(-1, 3, -1, -1), self.preprocess.unit) for k in ("view1", "view2")})
+    box = sample_boxes(v.params1, v.params2, c.view, c.n_boxes, c.min_size, c.max_iou, generator=g)
+    return v.view1, v.view2, box.view1, box.view2, box.valid, v.params1, v.params2
+
+# %% ../nbs/09b_pairs.ipynb #8ce5fbe8
+@patch
+def __iter__(self: Pairs):
+    in_memory = torch.is_tensor(getattr(self.tiles, "tiles", None))
+    steps = range(self.start, self.config.steps)
+    with ThreadPoolExecutor(1) as thread:
+        ahead = deque()
+        for step in steps:
+            began = time.perf_counter()
+            if in_memory: tiles = self._read(step)
+            else:
+                ahead.extend(thread.submit(self._read, s) for s in steps[step - self.start + len(ahead):step - self.start + 3])
+                tiles = ahead.popleft().result()
+            self.waited += time.perf_counter() - began
+            yield self._views(step, tiles)

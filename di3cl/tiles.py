@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/tiles.html.md"""
 # %% auto #0
 __all__ = ['SUFFIXES', 'SimTiles', 'find_images', 'FolderTiles', 'open_tiles']
 
-# %% ../nbs/02_tiles.ipynb #78de14d3
+# %% ../nbs/02_tiles.ipynb #0e941985
 import hashlib, logging
 from pathlib import Path
 
@@ -16,11 +16,12 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .sar import SarError, check_unit, read_sar
+from .sar import SarError, UnitError, check_unit, read_sar
 from .scenes import TEST_START, simulate
+from .store import StoreTiles
 
-# %% ../nbs/02_tiles.ipynb #0a296beb
-def _short_hash(*parts): return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+# %% ../nbs/02_tiles.ipynb #8f65c002
+def _short_hash(*parts): return hashlib.sha256("\n".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 # %% ../nbs/02_tiles.ipynb #88e482c1
 class SimTiles:
@@ -43,16 +44,18 @@ class SimTiles:
     def __len__(self): return len(self.tiles)
     def batch(self, ids, epoch=0): return self.tiles[torch.as_tensor(ids, device=self.tiles.device)]
 
-# %% ../nbs/02_tiles.ipynb #64a3a1cc
+# %% ../nbs/02_tiles.ipynb #c3434046
 SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".bin", ".img", ".vrt", ".jp2"}   # what a folder is searched for
 _log = logging.getLogger("di3cl")
 
 def find_images(folder):                   # a folder, searched with its sub-folders
     "The rasters below `folder`, sorted by name. `SarError` when it is missing or holds none."
     folder = Path(folder)
+    if folder.is_file(): raise SarError(f"{folder}: this is a file. Give the folder it lies in.")
     if not folder.is_dir(): raise SarError(f"{folder}: no such folder. Give a folder of radar images, or 'sim' for simulated ones.")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files: raise SarError(f"{folder}: no image in it (looked for {', '.join(sorted(SUFFIXES))}, in sub-folders too).")
+    hidden = lambda p: any(part.startswith(".") for part in p.relative_to(folder).parts)       # ._x.tif, which a Mac leaves, is no image
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and (p.is_file() or p.is_symlink()) and not p.is_dir() and not hidden(p))
+    if not files: raise SarError(f"{folder}: no image in it (looked for {', '.join(sorted(SUFFIXES))}, in sub-folders too). Give another folder.")
     return files
 
 # %% ../nbs/02_tiles.ipynb #0e8fb7ad
@@ -95,11 +98,12 @@ class FolderTiles:
     channels = property(lambda self: self.kind[1])
     def __len__(self): return int(self._last[-1])
 
-# %% ../nbs/02_tiles.ipynb #13252e25
+# %% ../nbs/02_tiles.ipynb #82d8c29d
 @patch
 def _look(self: FolderTiles, k):           # number of the file
     "(H, W) of image `k` after checking it against the first good one; (0, 0) when it cannot be used."
     try: image = self._image(k)
+    except UnitError: raise                    # a setting to change: it would be the same with the next
     except SarError as why: return self._skip(k, why)
     kind = image.unit, len(image.data), image.dtype
     self.kind = self.kind or kind
@@ -109,12 +113,13 @@ def _look(self: FolderTiles, k):           # number of the file
                        "Keep one kind to a folder, and masks elsewhere.")
     return image.data.shape[1:]
 
-# %% ../nbs/02_tiles.ipynb #8bf6d5f6
+# %% ../nbs/02_tiles.ipynb #34458818
 @patch
 def _image(self: FolderTiles, k):
     "Image `k`, whole; kept in memory where it fits."
     image = read_sar(self.files[k], unit=self._declared)
     image.data = _grey(image.data)
+    if image.indexed: raise SarError(f"{self.files[k]}: its values are numbers of a colour table, not brightness. Save it in grey, or remove it (a map of classes is no radar image).")
     if min(image.data.shape[1:]) < self.least:
         raise SarError(f"{self.files[k]}: {' x '.join(map(str, image.data.shape[1:]))} pixels, but {self.least} are needed each way. Choose a smaller tile and view, or remove it.")
     if image.data.nbytes <= self._room: self._cache[k], self._room = image, self._room - image.data.nbytes
@@ -132,7 +137,7 @@ def _skip(self: FolderTiles, k, why):
     "Count and name an unusable file, once; stop when they are too many."
     self.skipped[self.files[k]] = str(why)
     if len(self.skipped) > self.max_bad * len(self.files):
-        raise SarError(f"{self.folder}: {len(self.skipped)} of {len(self.files)} images cannot be used, more than max_bad={self.max_bad:.0%} allows. The last: {why}")
+        raise SarError(f"{self.folder}: {len(self.skipped)} of {len(self.files)} images cannot be used, more than max_bad={self.max_bad:.0%} allows: mend or remove them. The last: {why}")
     _log.warning(f"skipped ({len(self.skipped)}): {why}")
     return 0, 0
 
@@ -155,8 +160,8 @@ def _tile(self: FolderTiles, i, epoch):
         i = int(rng.integers(len(self)))       # a window without data: another tile of this folder stands in
     raise SarError(f"{self.folder}: 20 windows in a row had less than {self.min_valid:.0%} valid pixels. Crop the images to their data, or lower min_valid.")
 
-# %% ../nbs/02_tiles.ipynb #725ffaae
-def open_tiles(data,           # "sim", or a folder
+# %% ../nbs/02_tiles.ipynb #103013df
+def open_tiles(data,           # "sim", a folder of images, or a store
                size=128,       # side of a tile, pixels
                unit=None,      # unit of untagged files
                seed=0,         # of the simulator, or of the windows
@@ -165,6 +170,12 @@ def open_tiles(data,           # "sim", or a folder
                least=None,     # least side of an image; None: that of a tile
                device="cpu"):  # where simulated tiles live
     "The source of tiles that `data` names."
+    if (Path(data) / "store.json").exists(): return _open_store(data, size, unit, seed)
     if str(data) != "sim": return FolderTiles(data, size, unit, least, seed)
     if unit not in (None, "db"): raise SarError(f"simulated tiles are in db, not in {unit}: leave the unit out")
     return SimTiles(n, size, seed, channels, device=device)
+
+def _open_store(data, size, unit, seed):
+    tiles = StoreTiles(data, size, seed=seed)
+    if unit not in (None, tiles.unit): raise SarError(f"{data}: a store of {tiles.unit}, not of {unit}: leave the unit out")
+    return tiles

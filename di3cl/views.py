@@ -61,10 +61,15 @@ def _taps(start, length, n_out, n_in):
     w = (1 - (i + 0.5 - centre).abs() / reach).clamp(min=0) * ((i >= start) & (i < start + length))
     return i.clamp(start, start + length - 1).long(), w / w.sum(-1, keepdim=True)
 
-# %% ../nbs/03_views.ipynb #b513f63e
+# %% ../nbs/03_views.ipynb #eabfd437
+def _matrix(i, w, H):
+    "Taps (B, n, T) as whole matrices (B, n, H), zeros and all."
+    return torch.zeros(*i.shape[:2], H, dtype=w.dtype, device=w.device).scatter_add_(2, i, w)
+
 def _add_rows(x, i, w):
     "(B, C, H, W) -> (B, C, n, W): rows i (B, n, T) of each image, times w (B, n, T), added up."
     B, C, H, W = x.shape
+    if x.device.type == "mps": return _matrix(i, w, H)[:, None].to(x.dtype) @ x      # Apple's GPUs have no embedding_bag (PyTorch issue 162270)
     image = torch.arange(B * C, device=x.device).view(B, C, 1, 1)
     i, w = (t.expand(B, *t.shape[1:])[:, None].expand(-1, C, -1, -1) for t in (i, w))
     rows = embedding_bag((i + H * image).flatten(0, 2), x.reshape(B * C * H, W), per_sample_weights=w.flatten(0, 2).to(x.dtype), mode="sum")
@@ -178,16 +183,14 @@ def contrast(x, factor):
     mean = x.mean((-2, -1), keepdim=True)
     return (mean + factor * (x - mean)).clamp(0, 1)
 
-# %% ../nbs/03_views.ipynb #8cb96bc0
+# %% ../nbs/03_views.ipynb #81b50bb7
 def _some(x, chosen, change, *strengths):
     "x with change(x, *strengths) where chosen (B, 1, 1, 1). A GPU changes all and keeps some: asking which would make it wait."
     if x.is_cuda: return torch.where(chosen, change(x, *strengths), x)
     i = chosen.flatten().nonzero()[:, 0]
     return x.index_copy(0, i, change(x[i], *(s[i] for s in strengths)))
 
-def _jitter(x, before, factor, after): return brightness(contrast(brightness(x, before), factor), after)
-
-# %% ../nbs/03_views.ipynb #d73b2ca9
+# %% ../nbs/03_views.ipynb #9abe5ace
 def vary_photo(x,                # (B, C, S, S) in [0, 1]
                jitter=0.4,       # brightness and contrast factors in 1 +- jitter
                jitter_p=0.8,     # probability of the two
@@ -197,7 +200,8 @@ def vary_photo(x,                # (B, C, S, S) in [0, 1]
     "MoCo v2's photometric recipe, as far as it acts on grey: brightness and contrast in either order, then blur."
     b, c, sigma = (_uniform(lo, hi, x, generator) for lo, hi in ((1 - jitter, 1 + jitter), (1 - jitter, 1 + jitter), blur))
     order, act, soften = (_uniform(0, 1, x, generator) < p for p in (0.5, jitter_p, blur_p))
-    x = _some(x, act, _jitter, torch.where(order, b, 1), c, torch.where(order, 1, b))   # brightness first, or last
+    shake = lambda x, first, c, last: brightness(contrast(brightness(x, first), c), last)
+    x = _some(x, act, shake, torch.where(order, b, 1), c, torch.where(order, 1, b))
     gaussian = lambda x, sigma: _smooth(x, lambda d: (-(d / sigma).square() / 2).exp(), math.ceil(5 * blur[1]))
     return _some(x, soften, gaussian, sigma)
 

@@ -2,103 +2,23 @@
 
 from di3cl.bench import *
 
-import json, random, tempfile, time
-from contextlib import nullcontext
+import json, tempfile
 from pathlib import Path
-from unittest import mock
 
 import torch
 from fastcore.test import *
-from torchvision.ops import box_iou
 
-from di3cl.instances import sample_boxes
-from di3cl.pairs import make_config
 from di3cl.sar import SarError
-from di3cl.stopwatch import Clock, Row
-from di3cl.views import make_views, sample_views
-
-class FakeTime:
-    "A clock that moves only when told to, in place of time.perf_counter: no test here depends on the speed of a machine."
-    def __init__(self): self.now = 0.
-    def __call__(self): return self.now
-    def work(self, seconds): return lambda: setattr(self, "now", self.now + seconds)
-    def installed(self): return mock.patch.object(time, "perf_counter", self)
+from di3cl.steps import PARTS
+from di3cl.stopwatch import Row
 
 SMALL = dict(tile=40, view=32, batch=2, min_size=8, queue_size=32, dim=16)   # settings of a step that takes no time
-
-
-def test_the_rival_makes_views_of_the_same_law():
-    from di3cl.bench import _pictures, _as_pil, _eight_bit
-    torch.manual_seed(0); random.seed(0)
-    pictures, pil = _pictures(40, 128), pil_pipeline(32)
-    theirs = torch.stack([pil(p) for p in _as_pil(pictures) for _ in range(5)])
-    ours = torch.cat([make_views(pictures.expand(-1, 3, -1, -1), "digital", _eight_bit(3), 32, "published").view1 for _ in range(5)])
-    test_eq(theirs.shape, ours.shape)
-    for measure in (lambda v: v.mean((1, 2, 3)), lambda v: v.std((1, 2, 3))):     # brightness and contrast, view by view
-        a, b = measure(theirs), measure(ours)
-        test_close(a.mean(), b.mean(), eps=0.1); test_close(a.std(), b.std(), eps=0.1)
-
-
-def test_the_loop_draws_boxes_of_the_same_law():
-    torch.manual_seed(0); random.seed(0)
-    p1, p2 = sample_views(400, 512), sample_views(400, 512)
-    loop, ours = loop_boxes(p1, p2, 448), sample_boxes(p1, p2, 448)
-    test_close(sum(map(len, loop)) / 4000, ours.valid.float().mean(), eps=0.01)
-    for boxes in loop[:40]: assert not boxes or box_iou(*[torch.tensor(boxes).double()] * 2).triu(1).max() <= 0.5 + 1e-6
-    side = lambda b: (b[:, 2:] - b[:, :2]).prod(1).sqrt().quantile(torch.tensor([.1, .5, .9]))
-    assert (side(torch.tensor(sum(loop, []))) / side(ours.source[ours.valid]) - 1).abs().max() < 0.06
-    test_eq(loop_boxes(torch.tensor([[0., 0, 9, 9, 0]]), torch.tensor([[50., 50, 9, 9, 0]]), 448), [[]])     # no overlap, no box
-
-
-def test_parts_of_a_step_add_up_to_the_step():
-    step = set_up(make_config("tiny", **SMALL), torch.device("cpu"))
-    train_step(*step)
-    t = FakeTime()
-    tick = lambda f: lambda *a, **kw: (t.work(1)(), f(*a, **kw))[1]       # time moves by one second in each of five functions
-    pairs, steps, model, optimizer = step
-    with t.installed(), mock.patch.object(pairs.tiles, "batch", tick(pairs.tiles.batch)), mock.patch.object(optimizer, "step", tick(optimizer.step)), \
-         mock.patch.object(model.encoder, "forward", tick(model.encoder.forward)), mock.patch.object(model.twin.encoder, "forward", tick(model.twin.encoder.forward)), \
-         mock.patch.object(pairs, "ids", tick(pairs.ids)):
-        spent = split_step(*step, repeats=1)
-    test_eq({k: s for k, s in spent.items() if s}, {"read": 1, "query forward": 1, "key forward": 1, "optimiser": 1, "other": 1})
-    test_eq((sum(spent.values()), tuple(spent)), (5, PARTS))
-
-
-def test_the_clock_changes_nothing_in_the_step():
-    seen = []
-    for part in (lambda name: nullcontext(), Clock()):
-        pairs, steps, model, optimizer = step = set_up(make_config("tiny", **SMALL), torch.device("cpu"))
-        before = [p.clone() for p in model.parameters()]
-        for _ in range(3): train_step(*step, part)
-        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))           # learning rate 0,
-        assert int(model.queues["image"].pointer) == 6                                     # and yet a whole step
-        seen.append(model.queues["image"].keys)
-    assert torch.equal(*seen)
-
-
-def test_every_part_of_the_real_step_is_found():
-    step = set_up(make_config("tiny", **SMALL), torch.device("cpu"))
-    assert all(s > 0 for s in split_step(*step, repeats=3).values())
-
-
-def test_the_ceiling_runs_the_same_networks():
-    for weights in ((0.8, 0.2, 5.0), (1, 0, 0)):
-        step = pairs, steps, model, optimizer = set_up(make_config("tiny", loss_weights=weights, **SMALL), torch.device("cpu"))
-        seen = {}
-        for name, run in (("step", lambda: train_step(*step)), ("ceiling", ceiling(*step))):
-            ran = seen[name] = []
-            hooks = [m.register_forward_hook(lambda m, i, o, key=key: ran.append(key)) for key, m in model.named_modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
-            run()
-            for h in hooks: h.remove()
-            ran.append({k for k, p in model.named_parameters() if p.grad is not None})
-        test_eq(sorted(map(str, seen["step"][:-1])), sorted(map(str, seen["ceiling"][:-1])))    # each layer as often,
-        test_eq(seen["step"][-1], seen["ceiling"][-1])                                          # and the same gradients
 
 
 def test_a_bench_has_all_its_rows():
     rows = bench(device="cpu", repeats=1, seconds=0, **SMALL)
     test_eq(list(dict.fromkeys(r.what for r in rows)), ["sim", "tiles", "views", "boxes", "step"])
-    assert all(r.seconds > 0 and r.rate > 0 and r.ratio > 0 and r.memory > 10 and r.device == "cpu" for r in rows)
+    assert all(r.seconds > 0 and r.rate > 0 and r.ratio > 0 and r.device == "cpu" and (r.memory is None or 0 <= r.memory < 5000) for r in rows)
     first = {(r.what, r.setting): r for r in reversed(rows)}
     assert all(r.ratio == 1 for r in first.values())                              # each block is relative to its first row
     parts = [r for r in rows if r.of == "of the clocked step"]
@@ -120,7 +40,7 @@ def test_what_is_saved_can_be_read_back():
 
 
 def test_wrong_wishes_are_refused():
-    test_fail(lambda: bench(("speed",)), contains="sim, tiles, views, boxes, step")
+    test_fail(lambda: bench(("speed",)), contains="sim, tiles, views, boxes, step, compile, curves")
     test_fail(lambda: bench(repeats=0), contains="at least 1")
     test_fail(lambda: bench(preset="huge"), contains="tiny")
     test_fail(lambda: bench(device="abacus"), contains="abacus")

@@ -2,7 +2,7 @@
 
 from di3cl.checkpoint import *
 
-import json, tempfile, torch
+import json, resource, tempfile, torch
 from pathlib import Path
 from torch import nn
 from fastcore.test import *
@@ -40,8 +40,30 @@ def test_two_are_kept_and_a_damaged_one_falls_back():
     for step in (10, 20, 30): save_checkpoint(folder, step, *run, {})
     test_eq([p.name for p in checkpoints(folder)], ["step_00000020.safetensors", "step_00000030.safetensors"])
     last = checkpoints(folder)[-1]; data = last.read_bytes()
-    for damage in (data[:len(data) // 2], b"", b"\x80\x04 a pickle", data[:100] + b"\xff" * 40 + data[140:]):
+    flipped = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]                        # one bit of one number
+    for damage in (data[:len(data) // 2], b"", b"\x80\x04 a pickle", data[:100] + b"\xff" * 40 + data[140:], flipped):
         last.write_bytes(damage)
         test_eq(newest(folder)[1], 20)
+    last.write_bytes(flipped)
+    test_fail(lambda: read_checkpoint(last), contains="its checksum is wrong")
     for p in checkpoints(folder): p.write_bytes(b"")
     test_fail(lambda: newest(folder), contains="nothing to resume")
+
+
+def test_a_full_disk_is_said_and_the_old_checkpoint_is_intact():
+    folder, run = Path(tempfile.mkdtemp()), new_run()
+    save_checkpoint(folder, 10, *run, {})
+    before = checkpoints(folder)[0].read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try: test_fail(lambda: save_checkpoint(folder, 20, *run, {}), contains="step_00000010.safetensors before it is intact: make room")
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    test_eq([p.name for p in folder.iterdir()], ["step_00000010.safetensors"])    # nothing half written
+    test_eq(newest(folder)[1], 10)
+
+
+def test_what_a_killed_process_left_is_cleared_away():
+    folder, run = Path(tempfile.mkdtemp()), new_run()
+    folder.joinpath(".step_00000010.safetensors.123.tmp").write_bytes(b"torn")
+    save_checkpoint(folder, 20, *run, {})
+    test_eq([p.name for p in folder.iterdir()], ["step_00000020.safetensors"])

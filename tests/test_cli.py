@@ -23,7 +23,7 @@ def one_line(code_out_err, *words):
 
 
 def test_every_subcommand_has_help():
-    for words in ([], ["demo"], ["pretrain"], ["bench"]):
+    for words in ([], ["tiles"], ["tiles", "build"], ["tiles", "verify"], ["tiles", "info"], ["demo"], ["pretrain"], ["probe"], ["finetune"], ["bench"]):
         result = CliRunner().invoke(app, [*words, "--help"])
         test_eq(result.exit_code, 0)
         assert "Usage" in result.stdout
@@ -47,3 +47,60 @@ def test_a_run_from_the_command_line():
     test_eq(code, 0)
     assert "weights.safetensors" in stdout and (out / "weights.safetensors").stat().st_size > 1e6
     one_line(di3cl("pretrain", "sim", "--out", out, *small), "holds a run already")
+
+
+def test_a_store_from_the_command_line():
+    import numpy as np
+    from PIL import Image
+    folder = Path(tempfile.mkdtemp()); (folder / "in").mkdir()
+    for k in range(3): Image.fromarray((np.kron(np.random.default_rng(k).uniform(0, 1, (8, 8)), np.ones((8, 8))) * 90 + np.random.default_rng(k).gamma(4, 10, (64, 64))).astype("uint8")).save(folder / f"in/{k}.png")
+    code, out, err = di3cl("tiles", "build", folder / "in", "--unit", "digital", "--size", 32, "--workers", 1, "--out", folder / "store")
+    assert code == 0 and "12 tiles of 32 x 32" in out, (out, err)
+    test_eq(di3cl("tiles", "verify", folder / "store")[:2], (0, "12 tiles, 0 damaged\n"))
+    shard = next((folder / "store/shards").iterdir()); data = bytearray(shard.read_bytes()); data[128 + 5 * 32 * 32 + 7] ^= 1; shard.write_bytes(data)
+    code, out, err = di3cl("tiles", "verify", folder / "store")
+    assert code == 1 and f"shards/{shard.name}, tile 5: its checksum differs" in out and "12 tiles, 1 damaged" in out
+    one_line(di3cl("tiles", "build", folder / "in", "--out", folder / "other"), "no unit is declared")
+    one_line(di3cl("tiles", "info", folder / "in"), "no store")
+
+
+def test_a_probe_from_the_command_line_and_what_it_refuses():
+    import torch
+    from di3cl.encoder import Encoder
+    from di3cl.sar import Preprocess
+    from di3cl.weights import save_weights
+    folder = Path(tempfile.mkdtemp()); weights, report = folder / "weights.safetensors", folder / "probe.json"
+    save_weights(Encoder("resnet10", 1, 16), weights, Preprocess("db", (-12,), (6,), (-40, 20), ("VV",)))
+    ask = lambda *words: di3cl("probe", *words, "--task", "water", "--size", 32, "--labels", 8, "--device", "cpu")
+    code, out, err = ask(weights, "sim", "--out", report)
+    assert code == 0 and "untrained resnet10" in out and "gain over image statistics" in out and report.exists(), (out, err)
+    before = sorted(folder.iterdir())
+    one_line(ask(weights, "sim", "--out", report), "is there already")
+    one_line(ask(weights, folder / "none"), "no such folder")
+    one_line(ask(folder / "none.safetensors", "sim"), "none.safetensors", "no such file")
+    one_line(ask(weights, "sim", "--unit", "digital"), "simulated tiles are in db")
+    one_line(ask(weights, "sim", "--labels", "many"), "many")
+    test_eq(sorted(folder.iterdir()), before)
+
+
+def test_a_model_from_the_command_line_and_what_it_refuses():
+    import pytest
+    pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
+    import numpy as np
+    from PIL import Image
+    top = Path(tempfile.mkdtemp()); folder = top / "data"; folder.mkdir(); rng = np.random.default_rng(0)
+    for k in range(5):                                                            # water, dark, at the left
+        wet = np.broadcast_to(np.arange(64) < 16 + 6 * k, (64, 64))
+        Image.fromarray((np.where(wet, 20, 80) * rng.gamma(4, .25, (64, 64))).clip(0, 255).astype("uint8")).save(folder / f"{k}.png"); Image.fromarray(wet.astype("uint8")).save(folder / f"{k}_mask.png")
+    small = ["--task", "water", "--weights", "random", "--arch", "resnet10", "--unit", "digital", "--size", 32, "--crop", 32, "--device", "cpu", "--steps", 10, "--batch", 2]
+    code, out, err = di3cl("finetune", folder, *small, "--labels", "50%", "--out", top / "model")
+    assert code == 0 and "share of labelled pixels" in out and "boundary f1" in out and (top / "model/model.safetensors").exists(), (out, err)
+    one_line(di3cl("finetune", folder, *small, "--out", top / "model"), "model: exists already")
+    one_line(di3cl("finetune", folder, *small, "--labels", 99, "--out", top / "new"), "labels=99", "only")
+    Image.fromarray(np.zeros((64, 65), "uint8")).save(folder / "0_mask.png")
+    one_line(di3cl("finetune", folder, *small, "--out", top / "new"), "0_mask.png: has 64 x 65 pixels, its image 0.png 64 x 64")
+    Image.fromarray(np.full((64, 64), 3, "uint8")).save(folder / "0_mask.png")
+    one_line(di3cl("finetune", folder, *small, "--out", top / "new"), "0_mask.png: labels outside the legend: 3 (4096 px)")
+    (folder / "0_mask.png").unlink()
+    one_line(di3cl("finetune", folder, *small, "--out", top / "new"), "1 of 5 images without a partner (0.png)")
+    test_eq(sorted(p.name for p in top.iterdir()), ["data", "model"])

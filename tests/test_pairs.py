@@ -2,7 +2,7 @@
 
 from di3cl.pairs import *
 
-import math
+import math, time
 import torch
 from fastcore.test import *
 from di3cl.sar import to_unit
@@ -18,7 +18,7 @@ def test_presets_say_what_the_paper_says():
     test_fail(lambda: make_config(learning_rate=1), contains="learning_rate")
     test_fail(lambda: make_config(view=128, tile=64), contains="larger than a tile")
     test_fail(lambda: make_config(pairs=3), contains="fewer than one batch")
-    bad = dict(lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5, temperature=-1, scale=(1, .2), queue_size=0, min_size=65, arch="vgg", loss_weights=(-1, 0, 0))
+    bad = dict(lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5, temperature=-1, scale=(1, .2), queue_size=0, min_size=65, arch="vgg", loss_weights=(-1, 0, 0), parts=-1, accumulate=0)
     for name, value in bad.items(): test_fail(lambda: make_config(**{name: value}), contains="settings: ")
     test_fail(lambda: make_config(view=60, contour="map"), contains="multiple of 8")
 
@@ -35,6 +35,36 @@ def test_a_step_is_decided_by_its_number():
     assert all(torch.equal(e.sort().values, torch.arange(96)) for e in epochs)     # each tile once an epoch
     assert not torch.equal(*epochs)                                                # in another order
     test_fail(lambda: Pairs(tiles, pre, make_config("tiny", batch=97)), contains="97")
+
+
+def test_any_number_of_processes_makes_the_same_batch():
+    tiles = SimTiles(24, 40)
+    for parts in (1, 2, 4):
+        c = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8, parts=parts)
+        pre = fit_preprocess(tiles, c)
+        whole = Pairs(tiles, pre, c)[3]
+        for size in (2, 3, 4):
+            shares = [Pairs(tiles, pre, c, rank=r, size=size)[3] for r in range(size)]
+            assert all(torch.equal(torch.cat(x), w) for x, w in zip(zip(*shares), whole)), (parts, size)
+    default = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8)
+    assert torch.equal(Pairs(tiles, pre, default, rank=1, size=4)[3][0], whole[0][3:6])        # parts=0 is one for each process
+    test_fail(lambda: Pairs(tiles, pre, default, size=5), contains="does not divide into 5 processes x accumulate=1: 10 or 15 would")
+
+
+def test_reading_ahead_changes_nothing_and_waiting_is_counted():
+    c = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8, pairs=6 * 12)
+    memory = SimTiles(24, 40)
+    class Slow:
+        "Tiles that come from somewhere slow."
+        unit = "db"
+        def __len__(self): return 24
+        def batch(self, ids, epoch=0): time.sleep(0.05); return memory.batch(ids)
+    pre = fit_preprocess(memory, c)
+    slow, fast = Pairs(Slow(), pre, c, start=2), Pairs(memory, pre, c)
+    seen = list(slow)
+    test_eq(len(seen), 4)
+    assert all(torch.equal(a, b) for step, x in enumerate(seen, 2) for a, b in zip(x, fast[step]))
+    assert slow.waited > 0.1, slow.waited
 
 
 def test_grey_to_rgb_gives_what_the_paper_feeds():

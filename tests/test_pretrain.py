@@ -2,31 +2,27 @@
 
 from di3cl.pretrain import *
 
-import csv, json, math, os, signal, subprocess, sys, tempfile, time
+import json, math, os, random, signal, subprocess, sys, tempfile, time
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
-import torch
+import numpy as np, torch
 from fastcore.test import *
-from di3cl.checkpoint import read_checkpoint
+from PIL import Image
+from di3cl.checkpoint import checkpoints, read_checkpoint
 from di3cl.pairs import *
 from di3cl.pretrain import *
+from di3cl.processes import Engine, in_processes, rank
+from di3cl.run import read_metrics
 from di3cl.tiles import SimTiles
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
-def test_monitors_know_a_collapse_from_a_sphere():
-    g = torch.Generator().manual_seed(0)
-    sphere = torch.randn(512, 128, generator=g)
-    m = monitors(sphere, sphere)
-    test_close(m["spread"], 1, eps=0.02); test_close(m["alignment"], 0, eps=1e-5)
-    test_close(m["uniformity"], -4 + 8 / 128, eps=0.02)                     # E exp(-2 d^2), d^2 = 2 - 2c, c ~ N(0, 1/D): log = -4 + 8/D
-    m = monitors(torch.ones(512, 128), sphere)
-    test_close((m["spread"], m["uniformity"]), (0, 0), eps=1e-3); test_close(m["alignment"], 2, eps=0.05)
-
-
 def tiny_setup(**kw):
-    "A run of eight small steps: (tiles, preprocess, config)."
-    c = make_config("tiny", **(dict(n_sim=64, tile=40, view=32, batch=16, min_size=8, pairs=8 * 16, queue_size=64, dim=16) | kw))
+    "A run of five small steps: (tiles, preprocess, config)."
+    c = make_config("tiny", **(dict(n_sim=20, tile=40, view=32, batch=8, min_size=8, pairs=5 * 8, queue_size=64, dim=16) | kw))
     tiles = SimTiles(c.n_sim, c.tile)
     return tiles, fit_preprocess(tiles, c), c
 
@@ -40,14 +36,14 @@ def test_the_learner_is_the_bare_loop():
         optimizer.zero_grad(); model(*arguments).total.backward(); optimizer.step()
     learn = make_learner(new_model(c, 1), Pairs(tiles, pre, c), c)
     learn.fit(1)
-    expected, got = model.state_dict(), learn.model.state_dict()
+    expected, got = model.state_dict(), learn.model.model.state_dict()
     assert all(torch.equal(expected[k], got[k]) for k in expected)
     assert not torch.equal(got["online.encoder.conv1.weight"], new_model(c, 1).state_dict()["online.encoder.conv1.weight"])   # and something was learned
 
 
 def test_the_three_phases_are_seen():
-    out, N, T = Path(tempfile.mkdtemp()) / "run", 512, 0.2
-    pretrain("sim", out, n_sim=256, tile=48, view=32, batch=32, min_size=8, pairs=72 * 32, queue_size=N, loss_weights=(1, 0, 0), device="cpu")
+    out, N, T = Path(tempfile.mkdtemp()) / "run", 256, 0.2
+    pretrain("sim", out, n_sim=256, tile=48, view=32, batch=16, min_size=8, pairs=72 * 16, queue_size=N, loss_weights=(1, 0, 0), device="cpu")
     image = read_metrics(out)["image"]
     peak = image.argmax()
     assert abs(image[0] - math.log(1 + N * math.exp(-1 / T))) < 1.5              # the start: nearer to this than to chance, 4.7 away
@@ -55,77 +51,169 @@ def test_the_three_phases_are_seen():
     assert image[-10:].mean() < image[peak] - 0.5                                # the fall
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit():
-    kw = dict(n_sim=64, tile=40, view=32, batch=16, min_size=8, pairs=8 * 16, queue_size=64, dim=16, device="cpu")
-    root = Path(tempfile.mkdtemp())
-    whole, _ = pretrain("sim", root / "whole", **kw)
-    pretrain("sim", root / "parts", checkpoint_seconds=0, **kw)                       # saves after every step
-    sorted((root / "parts/checkpoints").iterdir())[-1].unlink()                       # as if it had been killed after step 7 of 8
-    resumed, _ = pretrain("sim", root / "parts", resume=True, **kw)
-    expected, got = whole.state_dict(), resumed.state_dict()
+MICRO = dict(n_sim=20, tile=40, view=32, batch=8, min_size=8, pairs=8 * 8, queue_size=64, dim=16, device="cpu")
+
+def new_folder(): return Path(tempfile.mkdtemp()) / "run"
+
+def folder_of_images(n=6):
+    folder = Path(tempfile.mkdtemp())
+    for k in range(n): Image.fromarray(np.random.default_rng(k).integers(0, 255, (100, 90), dtype="uint8")).save(folder / f"{k}.png")
+    return folder
+
+def log_of(out): return [l.split(",")[:-2] for l in (out / "metrics.csv").read_text().splitlines()]    # all but the times
+
+def same_in_parts(data, damage=False, **kw):
+    "Is a run whose last checkpoint is gone (or damaged), and that goes on from the one before, the run that never stopped?"
+    whole_steps = (MICRO | kw)["pairs"] // MICRO["batch"]
+    whole, _ = pretrain(data, a := new_folder(), **(MICRO | kw))
+    pretrain(data, b := new_folder(), checkpoint_seconds=0, **(MICRO | kw))           # saves after every step
+    last = checkpoints(b / "checkpoints")[-1]
+    if damage: last.write_bytes(last.read_bytes()[:-100])
+    else: last.unlink()                                                               # as if it had been killed before
+    resumed, _ = pretrain(data, b, resume=True, **(MICRO | kw))
+    expected, got = whole.state_dict(), resumed.state_dict()                          # both encoders, heads, queues and pointers
     assert all(torch.equal(expected[k], got[k]) for k in expected)
-    rows = [[l.rsplit(",", 1)[0] for l in (root / r / "metrics.csv").read_text().splitlines()] for r in ("whole", "parts")]
-    test_eq(*rows)                                                                    # the log too, but for the seconds: no gap, no repeat
-    test_eq(len(rows[0]), 1 + 8)
+    ends = [read_checkpoint(checkpoints(out / "checkpoints")[-1]) for out in (a, b)]
+    assert all(torch.equal(v, ends[1][0][k]) for k, v in ends[0][0].items() if k.startswith("optimizer")) and any(k.startswith("optimizer") for k in ends[0][0])
+    test_eq(log_of(a), log_of(b)); test_eq(len(log_of(a)), 1 + whole_steps)    # no gap, no repeat
+    return [info["scaler"] for _, _, info in ends]
 
 
-def test_ctrl_c_saves_and_leaves_with_130():
-    out = Path(tempfile.mkdtemp()) / "run"
-    code = f"from di3cl.pretrain import pretrain; pretrain('sim', {str(out)!r}, n_sim=64, tile=40, view=32, batch=16, min_size=8, pairs=10**6, queue_size=64, device='cpu')"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    while not (out / "metrics.csv").exists() or (out / "metrics.csv").read_text().count("\n") < 12: time.sleep(0.1); assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    test_eq(process.returncode, 130)
-    assert "stopped by SIGINT after step" in err
-    last = sorted((out / "checkpoints").iterdir())[-1]
-    test_eq(int(last.stem[5:]), int((out / "metrics.csv").read_text().splitlines()[-1].split(",")[0]) + 1)
+def test_a_run_that_was_stopped_goes_on_bit_for_bit():
+    same_in_parts("sim")                                                                   # two steps an epoch: stopped after 7 of 8, in the middle of the fourth
+
+
+def test_with_files_too():
+    same_in_parts(folder_of_images(), damage=True, unit="digital", pairs=5 * 8)                 # three steps an epoch
+
+
+def test_with_a_scaled_loss_too():
+    eager = partial(torch.amp.GradScaler, init_scale=256., growth_interval=2)                # a scale that grows within the test
+    with mock.patch("di3cl.pretrain.pick_amp", return_value=torch.float16), mock.patch("torch.amp.GradScaler", eager): a, b = same_in_parts("sim", pairs=3 * 8)
+    test_eq(a, b); test_eq((a["scale"], a["_growth_tracker"]), (512, 1))
+
+
+def test_nothing_draws_from_a_global_generator():
+    states = lambda: (torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate())
+    before = states()
+    pretrain("sim", new_folder(), **(MICRO | dict(pairs=16)))
+    test_eq(states(), before)
+
+
+def started(out, **kw):
+    "pretrain in a process of its own."
+    process = get_context("fork").Process(target=pretrain, args=("sim", out), kwargs=MICRO | kw)
+    process.start()
+    return process
+
+def wait_for(what, process, seconds=120):
+    until = time.time() + seconds
+    while not what(): time.sleep(0.02); assert process.is_alive() and time.time() < until
+
+def steps_logged(out): return (out / "metrics.csv").read_text().count("\n") - 1 if (out / "metrics.csv").exists() else 0
+
+
+def test_signals_save_and_leave_with_their_code():
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        out = new_folder()
+        process = started(out, pairs=10**6)
+        wait_for(lambda: steps_logged(out) >= 10, process)
+        os.kill(process.pid, number); process.join()
+        test_eq(process.exitcode, code)
+        test_eq(read_checkpoint(checkpoints(out / "checkpoints")[-1])[1], steps_logged(out))   # of the very last step
+    test_fail(lambda: pretrain("sim", out, resume=True, **MICRO), contains="pairs was 1000000, is 64")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again():
-    kw = dict(n_sim=32, tile=40, view=32, batch=16, min_size=8, pairs=64, queue_size=64, dim=16, device="cpu")
-    root = Path(tempfile.mkdtemp()); whole, _ = pretrain("sim", root / "a", **kw); pretrain("sim", root / "b", **kw)
-    for p in (root / "b/checkpoints").iterdir(): p.unlink()
-    (root / "b/metrics.csv").write_text("")
-    again, _ = pretrain("sim", root / "b", resume=True, **kw)
+    kw = MICRO | dict(pairs=24)
+    whole, _ = pretrain("sim", new_folder(), **kw); pretrain("sim", b := new_folder(), **kw)
+    for p in (b / "checkpoints").iterdir(): p.unlink()
+    (b / "metrics.csv").write_text("")
+    again, _ = pretrain("sim", b, resume=True, **kw)
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
-    (root / "b/config.json").write_text("{")
-    test_fail(lambda: pretrain("sim", root / "b", resume=True, **kw), contains="config.json: damaged")
 
 
 def test_nothing_is_left_behind():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    model, _ = pretrain("sim", Path(tempfile.mkdtemp()) / "run", n_sim=32, tile=40, view=32, batch=16, min_size=8, pairs=32, queue_size=64, dim=16, device="cpu")
+    model, _ = pretrain("sim", new_folder(), **(MICRO | dict(pairs=16)))
     test_eq((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)), before)   # Ctrl-C is Python's again
     assert not model.online.image._forward_hooks and not model.twin.image._forward_hooks
 
 
-def test_divergence_stops_the_run_and_keeps_the_good_checkpoint():
-    out = Path(tempfile.mkdtemp()) / "run"
-    kw = dict(n_sim=32, tile=40, view=32, batch=16, min_size=8, pairs=60 * 16, queue_size=64, dim=16, device="cpu", checkpoint_seconds=0)
-    test_fail(lambda: pretrain("sim", out, lr=1e30, **kw), contains="not a number from step")
-    test_eq([p.name for p in (out / "checkpoints").iterdir()], ["step_00000001.safetensors"])       # step 0 blew the weights up, step 1 was seen to be no number
-    assert all(t.isfinite().all() for k, t in read_checkpoint(out / "checkpoints/step_00000001.safetensors")[0].items() if "weight" in k)
-
-
-def test_mixed_precision_trains():
+def test_precision_is_that_of_the_engine():
     tiles, pre, c = tiny_setup()
     model = new_model(c, 1)
-    start = model.encoder.conv1.weight.detach().clone()
-    make_learner(model, Pairs(tiles, pre, c), c, [Autocast("cpu")]).fit(1)      # on CUDA this callback is added by itself
+    start, seen = model.encoder.conv1.weight.detach().clone(), []
+    model.encoder.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    make_learner(model, Pairs(tiles, pre, c), c, amp=torch.bfloat16).fit(1)
     assert model.encoder.conv1.weight.isfinite().all() and not torch.equal(start, model.encoder.conv1.weight)
+    test_eq(set(seen), {torch.bfloat16})
 
 
 def test_runs_are_not_overwritten_nor_mixed():
-    kw = dict(n_sim=32, tile=40, view=32, batch=16, min_size=8, pairs=16, queue_size=64, dim=16, device="cpu")
-    out = Path(tempfile.mkdtemp()) / "run"
+    out, kw = new_folder(), MICRO | dict(pairs=8)
     test_fail(lambda: pretrain("sim", out, resume=True, **kw), contains="no run to resume")
     pretrain("sim", out, **kw)
     test_fail(lambda: pretrain("sim", out, **kw), contains="holds a run already")
     test_fail(lambda: pretrain("sim", out, resume=True, **kw | dict(lr=0.5)), contains="lr was 0.06, is 0.5")
-    test_fail(lambda: pretrain("sim", out, device="tpu"), contains="unknown device")
+    test_fail(lambda: pretrain("sim", out.parent / "b", **kw | dict(device="tpu")), contains="unknown device")
+    test_fail(lambda: pretrain("sim", out.parent / "b", amp="fp16", **kw), contains="amp fp16 was asked for")
     test_fail(lambda: pretrain("/no/such", out.parent / "b"), contains="no such folder")
     assert not (out.parent / "b").exists()                                            # nothing half made
+
+
+def test_out_of_memory_says_which_setting_to_lower():
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    with mock.patch("di3cl.model.info_nce", side_effect=full):
+        test_fail(lambda: pretrain("sim", new_folder(), **MICRO), contains="compute the same batch in pieces, --accumulate 2, or lower --batch from 8 to 4")
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_can_be_seen_again():
+    out, kw = new_folder(), MICRO | dict(pairs=60 * 8, checkpoint_seconds=0)
+    test_fail(lambda: pretrain("sim", out, lr=1e30, **kw), contains="the loss is not a number from step 1 on (total nan")
+    test_eq([p.name for p in (out / "checkpoints").iterdir()], ["step_00000001.safetensors"])       # step 0 blew the weights up, step 1 was seen to be no number
+    assert all(t.isfinite().all() for k, t in read_checkpoint(out / "checkpoints/step_00000001.safetensors")[0].items() if "weight" in k)
+    broken = json.loads((out / "broken.json").read_text())
+    test_eq((broken["step"], broken["epoch"], len(broken["tiles"])), (1, 0, 8))
+    arguments, losses = replay(out)
+    assert losses.total.isnan() and arguments[0].isfinite().all()                                     # not the data's fault
+
+
+def test_several_processes_make_the_same_run():
+    kw = MICRO | dict(pairs=4 * 8, parts=1, checkpoint_seconds=0)
+    one, two = new_folder(), new_folder()
+    pretrain("sim", one, **kw)
+    in_processes(2, lambda: pretrain("sim", two, **kw) and 0)
+    a, b = read_metrics(one), read_metrics(two)
+    for name in ("step", "total", "image", "contour", "region", "boxes"): test_close(a[name], b[name], eps=0.02)      # batch norm live; 09c compares in 64 bits
+    test_eq(len(list((two / "checkpoints").iterdir())), 2)                                # one writer
+    checkpoints(two / "checkpoints")[-1].unlink()
+    in_processes(4, lambda: pretrain("sim", two, resume=True, **kw) and 0)                # goes on with four,
+    test_eq(read_metrics(two)["step"].tolist(), [0, 1, 2, 3])
+    checkpoints(two / "checkpoints")[-1].unlink()
+    model, _ = pretrain("sim", two, resume=True, **kw)                                    # and with one
+    test_close(read_metrics(two)["total"], a["total"], eps=0.02); test_eq(type(model).__name__, "DI3CL")
+
+
+def test_errors_are_those_of_all_processes():
+    def refused(data="sim", **kw):
+        try: pretrain(data, new_folder(), **(MICRO | kw))
+        except ValueError as e: return type(e).__name__, str(e)
+    for kind, words in in_processes(3, refused): assert kind == "SharedError" and "a batch of 8 does not divide into 3 processes" in words and "6 or 9" in words
+    for kind, words in in_processes(2, partial(refused, lr=1e30, pairs=30 * 8)): assert kind == "SharedError" and "the loss is not a number from step 1" in words
+
+
+def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint():
+    out = new_folder()
+    def dying():
+        after_batch = Save.after_batch
+        def fatal(self):
+            if rank() == 1 and self.iter == 3: os.kill(os.getpid(), signal.SIGKILL)
+            after_batch(self)
+        with mock.patch.object(Save, "after_batch", fatal): pretrain("sim", out, checkpoint_seconds=0, **MICRO)
+    test_fail(lambda: in_processes(2, dying), contains="another process of this run is gone")
+    pretrain("sim", out, resume=True, **MICRO)                                            # alone
+    test_eq(read_metrics(out)["step"].tolist(), list(range(8)))
 
 
 def test_answer_queue_fill():

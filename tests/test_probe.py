@@ -22,13 +22,49 @@ def test_patches_are_pure_windows_of_their_scene():
     test_eq([q.y.tolist() for q in keep_common(p, b, least=2)], [[3] * 6, [3] * 2])                      # 7 occurs once: nobody is asked about it
 
 
-def test_knn_agrees_with_a_loop():
+def test_knn_agrees_with_a_loop_and_with_scikit_learn():
+    from sklearn.neighbors import KNeighborsClassifier
     g = torch.Generator().manual_seed(0)
     x, y, t = torch.randn(50, 6, generator=g), torch.randint(0, 4, (50,), generator=g), torch.randn(30, 6, generator=g)
-    for i, got in enumerate(knn(x, y, t, k=7)):
+    got = knn(x, y, t, k=7)
+    for i, k in enumerate(got):
         s = sorted(((float(t[i] @ x[j] / t[i].norm() / x[j].norm()), int(y[j])) for j in range(50)), reverse=True)[:7]
         votes = [sum(math.exp(c / 0.07) for c, l in s if l == label) for label in range(4)]
-        test_eq(int(got), int(np.argmax(votes)))
+        test_eq(int(k), int(np.argmax(votes)))
+    theirs = KNeighborsClassifier(7, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07)).fit(x.numpy(), y.numpy())
+    test_eq(got.numpy(), theirs.predict(t.numpy()))
+    test_eq(knn(x, y, x, k=1), y)                                                                        # every row is its own nearest neighbour
+    test_eq(knn(x[:3], y[:3], t, k=20).shape, (30,))                                                     # fewer rows than neighbours
+
+
+def test_linear_probe_is_scikit_learns_multinomial_regression():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+    g = torch.Generator().manual_seed(0)
+    for n in (2, 4):
+        x, y, t = 3 + 5 * torch.randn(200, 6, generator=g), torch.randint(0, n, (200,), generator=g) + 3, torch.randn(100, 6, generator=g)
+        x[:, 0] += 9 * (y == 3)
+        s = StandardScaler().fit(x.numpy())
+        theirs = LogisticRegression(C=0.1, max_iter=300).fit(s.transform(x.numpy()), y.numpy())
+        test_eq(linear(x, y, t, 0.1).numpy(), theirs.predict(s.transform(t.numpy())))
+
+
+def test_ridge_is_chosen_on_groups_held_out():
+    g = torch.Generator().manual_seed(0)
+    group = torch.arange(240) // 12                                       # 20 scenes; 60 features say which scene, one says the class, and badly
+    y = torch.randint(0, 2, (20,), generator=g)[group]
+    x = torch.cat([(y + 0.7 * torch.randn(240, generator=g))[:, None], torch.randn(20, 60, generator=g)[group] + 0.1 * torch.randn(240, 60, generator=g)], 1)
+    args = standardiser(x)(x).numpy(), y.numpy()
+    by_scene, mixed = choose_ridge(*args, group.numpy()), choose_ridge(*args, torch.randperm(240, generator=g).numpy())
+    assert max(mixed[1]) > 0.97 > max(by_scene[1]) + 0.1                  # shuffled patches recognise their scene and look perfect
+    x = torch.randn(60, 3, generator=g); y = (torch.arange(60) // 30)     # scene and class are one: nothing can be learned, nothing breaks
+    test_eq(choose_ridge(x.numpy(), y.numpy(), y.numpy())[1], [0] * 5)
+
+
+def test_linear_probe_refuses_what_cannot_be_asked():
+    x, y = torch.randn(30, 3), torch.arange(30) % 2
+    test_fail(lambda: fit_linear(x, y, torch.zeros(30)), contains="one scene")
+    test_fail(lambda: fit_linear(x, y * 0, torch.arange(30)), contains="only one class")
 
 
 def test_a_perfect_feature_scores_one_and_noise_scores_chance():
@@ -44,12 +80,27 @@ def test_a_perfect_feature_scores_one_and_noise_scores_chance():
     test_eq(gain(guessed["knn"], guessed["knn"], p)[:3], (0, 0, 0))
 
 
-def test_balanced_accuracy_agrees_with_scikit_learn():
-    from sklearn.metrics import balanced_accuracy_score
+def test_scores_agree_with_scikit_learn():
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
     g = torch.Generator().manual_seed(1)
     y, guess = torch.randint(0, 4, (300,), generator=g) ** 2, torch.randint(0, 4, (300,), generator=g) ** 2
     p = Patches(torch.zeros(300, 1, 2, 2), y, torch.arange(300) // 10, "db")
     test_close(score(guess, p).value, balanced_accuracy_score(y, guess), eps=1e-6)
+    test_close(score(guess, p, of=overall_accuracy).value, accuracy_score(y, guess), eps=1e-6)
+    test_eq(confusions(guess, p).sum(0).numpy(), confusion_matrix(y, guess, labels=range(10)))
+    test_eq(confusions(guess, p).sum((1, 2)), torch.full((30,), 10))
+    table = class_table(guess, p, "abcdefghij").splitlines()
+    test_eq([l.split()[0] for l in table], ["class", "a", "b", "e", "j"])
+    test_eq(float(table[1].split()[2]), round((guess == y)[y == 0].float().mean().item(), 2))
 
 
 import torch.nn.functional as F
+
+
+def test_the_plane_of_pca_is_the_best_shadow():
+    from sklearn.decomposition import PCA
+    x = torch.randn(80, 5, generator=torch.Generator().manual_seed(0)) @ torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
+    want, got = torch.from_numpy(PCA(2).fit_transform(standardiser(x)(x).numpy())), plane(x)
+    test_close(got.abs(), want.abs(), eps=1e-4)                                                          # the signs of the axes are anybody's
+    test_eq(plane(x[:12], "tsne").shape, (12, 2))
+    test_fail(lambda: plane(x, "umap"), contains="pca or tsne")

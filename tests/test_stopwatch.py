@@ -41,12 +41,26 @@ def test_threads_are_given_back():
     test_eq(torch.get_num_threads(), before)
 
 
+def test_memory_is_counted_beyond_what_is_held():
+    held = torch.ones(10_000_000)                                        # 40 MB
+    need = memory_of(lambda: (torch.ones(20_000_000), torch.ones(20_000_000)), "cpu")
+    assert need is None or 140 < need < 200, need                        # twice 80; None: not Linux
+    assert need is None or memory_of(lambda: None, "cpu") < 20           # and a new peak begins
+
+
 def test_a_ratio_is_taken_within_its_round():
     times = {"them": [1., 2., 4.], "us": [0.5, 1., 2.]}                  # the machine slows down, we stay twice as fast
     them, us = rows_of("views", "", times, 10, "views/s", "them", "x them", "cpu")
     test_eq((us.ratio, them.ratio, us.seconds, us.rate), (2, 1, 1, 10))
     times["us"] = [0.5, 1., 100.]                                        # and one accident changes nothing
     test_eq(rows_of("views", "", times, 10, "views/s", "them", "x them", "cpu")[1].ratio, 2)
+
+
+def test_the_first_runner_of_a_contest_is_the_base():
+    clock, big = FakeTime(), lambda: (torch.ones(20_000_000), clock.work(2)())
+    with clock.installed(): them, us = contest("views", "", {"them": big, "us": clock.work(1)}, 4, "views/s", "x them", "cpu", repeats=3)
+    test_eq((them.name, them.ratio, us.ratio, us.rate), ("them", 1, 2, 4))
+    assert us.memory is None or us.memory < 20 < 70 < them.memory
 
 
 def test_self_times_add_up_to_the_whole():

@@ -12,7 +12,7 @@ from torchvision.transforms import functional as F
 
 import di3cl.views
 from di3cl.sar import Preprocess, enl, speckle, to_unit
-from di3cl.views import _gamma_noise, _some, _taps, _uniform
+from di3cl.views import _gamma_noise, _matrix, _taps
 
 def seeded(seed=0): return torch.Generator().manual_seed(seed)
 def db(x): return to_unit(x, "intensity", "db")
@@ -58,6 +58,13 @@ def test_agrees_with_torchvision_image_by_image():
             v = F.resized_crop(x, top, left, h, w, [size, size], interpolation=F.InterpolationMode.BILINEAR, antialias=True)
             want.append(v.flip(-1) if flip else v)
         assert (crop_resize(tiles, params, size) - torch.stack(want)).abs().max() < 1e-4   # of values in [0, 1]
+
+
+def test_taps_and_whole_matrices_agree():
+    tiles, params = torch.rand(9, 2, 70, 50, generator=seeded()), sample_views(9, (70, 50), flip_p=0, generator=seeded())
+    wy, wx = (_matrix(*_taps(params[:, k], params[:, k + 2], 33, n), n)[:, None] for k, n in ((0, 70), (1, 50)))
+    test_close(wy.sum(-1), torch.ones(9, 1, 33), eps=1e-5)
+    test_close(crop_resize(tiles, params, 33), wy @ tiles @ wx.mT, eps=1e-5)
 
 
 def test_resizing_is_a_multilook():
