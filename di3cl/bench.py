@@ -7,8 +7,9 @@ Docs: https://di3cl.github.io/di3cl/bench.html.md"""
 # %% auto #0
 __all__ = ['MEASURES', 'USUAL', 'bench_sim', 'bench_tiles', 'bench_views', 'bench_boxes', 'bench', 'print_bench', 'save_bench']
 
-# %% ../nbs/91_bench.ipynb #e4c67428
+# %% ../nbs/91_bench.ipynb #36451fec
 import json, logging, os, tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +52,13 @@ def bench_tiles(config, device, **kw):
         if device.type != "cpu": runners["copy"] = lambda tiles=sources["memory"].tiles: tiles.to(device)
         return contest("tiles", f"{n} of {config.tile} px", runners, n, "tiles/s", "x the rate from memory", device, **kw)
 
-# %% ../nbs/91_bench.ipynb #ace2395f
+# %% ../nbs/91_bench.ipynb #b62c531e
 def _views_rgb(size, n, device):
     "Runners: three equal channels from n pictures."
     pictures, g = _pictures(n, 512).to(device), torch.Generator(device).manual_seed(0)
-    views, (one, three) = TwoViews(_as_pil(pictures.cpu()), pil_pipeline(size)), (Preprocess("digital", (0,), (1,), (0, 255), ("R",)), _eight_bit(3))
-    ours = lambda: [three(v.expand(-1, 3, -1, -1), "digital") for v in make_views(pictures, "digital", one, size, "published", generator=g)[:2]]
-    return {"PIL": lambda: [views[k] for k in range(n)], "PIL, a worker process": in_a_worker(views), "make_views": ours}
+    views, three = TwoViews(_as_pil(pictures.cpu()), pil_pipeline(size)), replace(_eight_bit(3), channels=("grey",) * 3)
+    return {"PIL": lambda: [views[k] for k in range(n)], "PIL, a worker process": in_a_worker(views),
+            "make_views": lambda: make_views(pictures, "digital", three, size, "published", generator=g)}
 
 def _views_grey(size, n, device):
     "Runners: one channel from n pictures, or from n tiles in dB."

@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/checkpoint.html.md"""
 # %% auto #0
 __all__ = ['CheckpointError', 'save_checkpoint', 'checkpoints', 'read_checkpoint', 'newest', 'restore']
 
-# %% ../nbs/09a_checkpoint.ipynb #738dbb6e
+# %% ../nbs/09a_checkpoint.ipynb #56454ccf
 import json, logging
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .encoder import misfit
 from .weights import digest, write_atomic
 
 # %% ../nbs/09a_checkpoint.ipynb #0bc17cfa
@@ -73,11 +74,12 @@ def newest(folder):               # of a run
         except CheckpointError as e: _log.warning(f"{e}: going back to the one before")
     raise CheckpointError(f"{folder}: no checkpoint that can be read, so there is nothing to resume. Start the run without --resume.")
 
-# %% ../nbs/09a_checkpoint.ipynb #b4ab38e1
+# %% ../nbs/09a_checkpoint.ipynb #5ebbbabe
 def restore(tensors,              # from `read_checkpoint`
             model, optimizer):    # as they were made at the start of the run; changed in place
     "Put the tensors back, bit for bit."
     take = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    if wrong := misfit(model, take("model.")): raise CheckpointError(f"the checkpoint holds another model than this version of di3cl makes: {wrong}. Go on with the version that wrote it.")
     model.load_state_dict(take("model."))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, v in take("optimizer.").items():

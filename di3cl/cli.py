@@ -137,7 +137,7 @@ def probe(weights: Annotated[str, typer.Argument(help="A .safetensors file, the 
     typer.echo(p.table(report))
     if out: p.save_report(report, out)
 
-# %% ../nbs/90_cli.ipynb #7d114435
+# %% ../nbs/90_cli.ipynb #c0ea2a30
 Decoder = Enum("Decoder", {k: k for k in ("upernet", "unet", "deeplabv3plus", "pspnet", "fpn")}, type=str)
 Mode = Enum("Mode", {k: k for k in ("full", "frozen", "layerwise")}, type=str)
 Loss = Enum("Loss", {k: k for k in ("dice", "lovasz", "ce")}, type=str)
@@ -149,6 +149,7 @@ def finetune(data: Annotated[str, typer.Argument(help="'sim', or a folder of ima
              out: Annotated[Path, typer.Option(help="Folder of the model; must not exist.")],
              labels: Annotated[str | None, typer.Option(help="How many labelled tiles to learn from: 8, or 10%; all if left out.")] = None,
              decoder: Annotated[Decoder, typer.Option(help="What turns features into a map.")] = Decoder.upernet,
+             width: Annotated[int | None, typer.Option(min=32, help="Channels inside the decoder, a multiple of 32.")] = None,
              mode: Annotated[Mode, typer.Option(help="Train all, the decoder only, or deeper layers more than early ones.")] = Mode.full,
              loss: Annotated[Loss, typer.Option(help="A loss of overlap beside cross-entropy, or cross-entropy alone.")] = Loss.dice,
              steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
@@ -164,7 +165,7 @@ def finetune(data: Annotated[str, typer.Argument(help="'sim', or a folder of ima
              device: On = Device.auto):
     "Train a model that makes maps, and score it on ground it has not seen."
     from di3cl.finetune import finetune as run
-    plan = {k: v for k, v in dict(steps=steps, batch=batch, lr=lr, crop=crop).items() if v is not None}
+    plan = {k: v for k, v in dict(width=width, steps=steps, batch=batch, lr=lr, crop=crop).items() if v is not None}
     run(data, task.value, weights, out, labels, size, unit and unit.value, seed, device.value, share, arch, normalise=normalise.value,
         decoder=decoder.value, mode=mode.value, loss=loss.value, **plan)
     typer.echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}, {out / 'report.png'}")
@@ -193,7 +194,7 @@ def in_one_line(error):
     command = error.ctx.command_path if getattr(error, "ctx", None) else "di3cl"
     return f"{' '.join(error.format_message().replace('Value error, ', '').rstrip('.').split())}; see {command} --help"
 
-# %% ../nbs/90_cli.ipynb #332c689b
+# %% ../nbs/90_cli.ipynb #c05ffd01
 def main():
     "The entry point of `di3cl`: bad input becomes one line and exit code 2."
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")      # before torch is loaded: threads that spin starve each other on a busy machine
@@ -209,4 +210,4 @@ def main():
     if code == 130: print("di3cl: stopped by Ctrl-C; a run that has checkpoints goes on with --resume", file=sys.stderr)
     sys.exit(code or 0)
 
-if __name__ == "__main__" and "ipykernel" not in sys.modules: main()      # python -m di3cl.cli, which torchrun takes
+if __name__ == "__main__" and "__file__" in globals(): main()      # python -m di3cl.cli, which torchrun takes; a notebook has no file

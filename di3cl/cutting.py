@@ -96,7 +96,7 @@ def dhash(x):   # (n, C, S, S)
     cells = adaptive_avg_pool2d(x[:, :1], (8, 9))[:, 0]
     return np.packbits((cells[:, :, 1:] > cells[:, :, :-1]).flatten(1).numpy(), axis=1).view(">u8")[:, 0].astype("uint64")
 
-# %% ../nbs/14f_cutting.ipynb #e53e14a2
+# %% ../nbs/14f_cutting.ipynb #727c64c9
 class Cut(NamedTuple):
     raw: np.ndarray     # (n, C, size, size) as the store keeps them
     columns: dict       # of the manifest, n values each
@@ -111,13 +111,14 @@ def bounds(look, row, col, side):   # Look; arrays of places, in pixels of the r
     lon, lat = (np.reshape(v, (4, -1)) for v in rasterio.warp.transform(look.crs, "EPSG:4326", t.a * x + t.c, t.e * y + t.f))
     return np.stack([lon.min(0), lat.min(0), lon.max(0), lat.max(0)])
 
-def thumbnails(x):   # (n, C, S, S)
-    "Small pictures of the first channels, each stretched for itself, (n, 32, 32) uint8."
-    small = adaptive_avg_pool2d(x[:, :1].nan_to_num(0, 0, 0), 32)[:, 0]
+def thumbnails(x, valid):   # (n, C, S, S); (n, 1, S, S)
+    "Small pictures of the first channels, each stretched for itself, black where there is no data, (n, 32, 32) uint8."
+    least = x[:, :1].masked_fill(~valid, torch.inf).amin((2, 3), True)
+    small = adaptive_avg_pool2d(torch.where(valid, x[:, :1], least).nan_to_num(0, 0, 0), 32)[:, 0]
     lo, hi = small.amin((1, 2), True), small.amax((1, 2), True)
     return ((small - lo) / (hi - lo).clamp(min=1e-9) * 255).byte().numpy()
 
-# %% ../nbs/14f_cutting.ipynb #40e3f3c5
+# %% ../nbs/14f_cutting.ipynb #9955808e
 def cut(scene, look, window, source, s):   # Scene; its Look; (row, col, height, width); Source; Settings
     "The tiles of a window of a scene."
     step, channels = s.size * source.average, len(look.take)
@@ -132,17 +133,17 @@ def cut(scene, look, window, source, s):   # Scene; its Look; (row, col, height,
     names = look.names * n if s.channels == ("any",) else ("+".join(look.names),) * n
     why = reasons(x, valid, s)
     keep = [k for k, w in enumerate(why) if not w]
-    bad = _examples(x, why)
-    if not keep: return collect(s, bad=bad, counts=Counter(why))
+    bad = _examples(x, valid, why)
+    if not keep: return collect(s, bad=bad, counts=Counter(r for r in why if r))
     x, valid = (x[keep], valid[keep]) if len(keep) < len(why) else (x, valid)
     if source.average > 1: x, valid = shrink(x if unit == "digital" else to_unit(x, unit, "intensity"), valid, source.average)
     return _describe(scene, look, source, s, x, valid, "intensity" if source.average > 1 and unit != "digital" else unit, unit, [names[k] for k in keep], row[keep], col[keep], step, bad, why)
 
-# %% ../nbs/14f_cutting.ipynb #e1a4c46a
-def _examples(x, why, each=3):
+# %% ../nbs/14f_cutting.ipynb #efa1a738
+def _examples(x, valid, why, each=3):
     "A few rejected tiles of each reason, small."
     chosen = [k for r in set(why) - {""} for k in [k for k, w in enumerate(why) if w == r][:each]]
-    return list(zip([why[k] for k in chosen], thumbnails(x[chosen]))) if chosen else []
+    return list(zip([why[k] for k in chosen], thumbnails(x[chosen], valid[chosen]))) if chosen else []
 
 def _describe(scene, look, source, s, x, valid, unit, stated, names, row, col, step, bad, why):
     "Convert what the first rules left, reject what is constant, and describe the rest."
@@ -151,15 +152,17 @@ def _describe(scene, look, source, s, x, valid, unit, stated, names, row, col, s
     for k in (share < 1).nonzero().flatten().tolist():                                   # few
         y[k] = torch.where(valid[k], y[k], y[k][:, valid[k, 0]].median(1).values[:, None, None])
     mean, square = y.mean((2, 3)), torch.linalg.vector_norm(y, dim=(2, 3)).square() / y[0, 0].numel()
-    ok = (square - mean.square()).amin(1) >= s.min_spread ** 2
-    bad, lost = bad + _examples(y, ["" if o else "constant" for o in ok.tolist()]), int((~ok).sum())
+    flat = (square - mean.square()).amin(1) < s.min_spread ** 2
+    out = ((y <= 0) | (y >= 255)).float().mean((2, 3)).amax(1) > s.max_saturated if source.stretch else torch.zeros_like(flat)
+    late = ["cut off" if o else "constant" if f else "" for o, f in zip(out.tolist(), flat.tolist())]
+    ok, bad, lost = ~(flat | out), bad + _examples(y, valid, late), any(late)
     keep = ok.nonzero().flatten().numpy()
     y, n = y[ok] if lost else y, len(keep)
     west, south, east, north = bounds(look, row[keep], col[keep], step)
     columns = dict(source=[source.name] * n, file=[scene.paths[0]] * n, row=row[keep], col=col[keep], side=[step] * n, crs=[look.crs and look.crs.to_string()] * n,
                    west=west, south=south, east=east, north=north, sensor=[source.sensor] * n, polarisation=[names[k] for k in keep], unit=[stated] * n,
                    enl=[None] * n if unit == "digital" else local_looks(x[ok] if lost else x, unit).numpy(), valid=share[ok].numpy(), mean=mean[ok].mean(1).numpy(), hash=dhash(y), split=[source.split or None] * n)
-    return Cut(pack(y, s.unit), columns, bad, Counter({r: why.count(r) for r in set(why) - {""}}) + Counter(constant=lost, kept=n))
+    return Cut(pack(y, s.unit), columns, bad, Counter(r for r in [*why, *late] if r) + Counter(kept=n))
 
 def collect(s, cuts=(), bad=(), counts=()):   # Settings; what else was rejected
     "Several cuts as one."

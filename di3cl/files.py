@@ -60,8 +60,8 @@ def png_fault(path):
         at = end
     return "it ends too early"
 
-# %% ../nbs/00c_files.ipynb #99173ac9
-_ENVI = dict(samples=r"\d+", lines=r"\d+", bands=r"\d+", data_type=r"\d+", byte_order="[01]", interleave="bsq|bil|bip", header_offset=r"\d+")
+# %% ../nbs/00c_files.ipynb #8c62bad9
+_ENVI = dict(samples=r"\d+", lines=r"\d+", bands=r"\d+", data_type="[1-6]|9|1[2-5]", byte_order="[01]", interleave="bsq|bil|bip", header_offset=r"\d+")
 
 def bits_a_value(src): return int(src.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * bytes_a_value(src)))   # NBITS: of a GeoTIFF that packs them, or half floats
 def bytes_a_value(src): return {"complex_int16": 4, "complex_int32": 8}.get(src.dtypes[0]) or np.dtype(src.dtypes[0]).itemsize
@@ -73,6 +73,7 @@ def envi_fault(src, path):   # the open raster, and its file of numbers
     head = {"header_offset": "0"} | ({"interleave": "bsq"} if src.count == 1 else {}) | ({"byte_order": "0"} if size == 1 else {}) | head
     for key, rule in _ENVI.items():
         if not re.fullmatch(rule, head.get(key, ""), re.I): return f"its header (.hdr) says `{key.replace('_', ' ')} = {head.get(key, '')}`, which is no number or word that ENVI allows there"
+    if [int(head[k]) for k in ("lines", "samples", "bands")] != [src.height, src.width, src.count]: return "its header (.hdr) holds a number too large"
     promised, has = int(head["header_offset"]) + src.height * src.width * src.count * size, path.stat().st_size
     return "" if has == promised else f"{has} bytes, where its header (.hdr) promises {promised}"
 

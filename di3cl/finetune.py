@@ -38,14 +38,14 @@ from .scorecard import draw_report, print_scores, score_all, tally
 from .segment import DECODERS, MODEL, MODES, Segmenter, layers, make_loss, save_model, set_mode
 from .weights import write_atomic
 
-# %% ../nbs/13d_finetune.ipynb #3fd7a35d
+# %% ../nbs/13d_finetune.ipynb #e6cd45be
 @dataclass(frozen=True)
 class Plan:
     "How a fine-tuning goes. Lengths in pixels."
     decoder: str = "upernet"
     width: int = 64              # channels inside the decoder
     mode: str = "full"           # "full" | "frozen" | "layerwise"
-    loss: str = "dice"           # "dice" | "lovasz" (each beside cross-entropy) | "ce"
+    loss: str = "lovasz"         # "lovasz" | "dice" (each beside cross-entropy) | "ce"
     steps: int = 400
     batch: int = 8
     crop: int = 96               # side of a training crop
@@ -60,16 +60,16 @@ class Plan:
         wrong = [why for bad, why in _faults(self) if bad]
         if wrong: raise SarError("settings: " + "; ".join(wrong))
 
-# %% ../nbs/13d_finetune.ipynb #84be41ec
+# %% ../nbs/13d_finetune.ipynb #c9d3d16d
 def _faults(p):                  # a Plan
     "What can be wrong with it, as (is it?, in words); written so that NaN fails, too."
     among = lambda name, value, choices: (value not in choices, f"unknown {name} {value!r}: one of {', '.join(choices)}")
-    return [among("decoder", p.decoder, DECODERS), among("mode", p.mode, MODES), among("loss", p.loss, ("dice", "lovasz", "ce")), among("keep", p.keep, ("last", "best")),
+    return [among("decoder", p.decoder, DECODERS), among("mode", p.mode, MODES), among("loss", p.loss, ("lovasz", "dice", "ce")), among("keep", p.keep, ("last", "best")),
             (p.batch < 2, f"a batch of {p.batch}: batch norm needs 2 or more"), (p.crop < 32, f"a crop of {p.crop} pixels is smaller than 32"),
             (p.width < 32 or p.width % 32 > 0, f"width is a multiple of 32, not {p.width}"), (not 1 <= p.checks <= p.steps, f"{p.checks} checks in {p.steps} steps: give each a step at least"),
             (not (p.lr > 0 and p.weight_decay >= 0 and p.decay >= 1 and 0 <= p.rare <= 1), "lr is positive, weight_decay not negative, decay 1 or more, rare within 0 to 1")]
 
-# %% ../nbs/13d_finetune.ipynb #e5de4355
+# %% ../nbs/13d_finetune.ipynb #bdc7359c
 class TrainBatches:
     "Random crops, a check's worth each time it is gone through; the whole sequence depends on the seed."
     def __init__(self, labelled, ids, plan, seed=0):
@@ -86,8 +86,8 @@ class ValidBatches:
     def __init__(self, labelled, ids, batch): self.labelled, self.ids, self.batch = labelled, ids, batch
     def __len__(self): return -(-len(self.ids) // self.batch)
     def __iter__(self):
-        for some in torch.as_tensor(self.ids, dtype=torch.long).split(self.batch):
-            image, label = self.labelled.batch(some)
+        for k in range(0, len(self.ids), self.batch):
+            image, label = self.labelled.batch(self.ids[k:k + self.batch])
             yield image, self.labelled.unit, label.long()
 
 # %% ../nbs/13d_finetune.ipynb #06711208
@@ -107,15 +107,16 @@ def fit(learn, plan, seed=0):
         torch.manual_seed(seed)                                   # for the dropout in some decoders
         learn.fit_one_cycle(plan.checks, peak)
 
-# %% ../nbs/13d_finetune.ipynb #9d8560c8
+# %% ../nbs/13d_finetune.ipynb #b7a1ae05
 FIELDS = ("step", "lr", "loss", "val_loss", "val_oa", "val_miou", "seconds")       # columns of history.csv
 
 class Record(Callback):
     "A row a check in history.csv, a progress bar, and the weights of the best check."
-    def __init__(self, path, plan, classes): self.path, self.plan, self.classes, self.best, self.state = path, plan, classes, -1.0, None
+    def __init__(self, path, plan, classes):
+        self.path, self.plan, self.classes, self.step, self.best, self.state = path, plan, classes, 0, -1.0, None
+        self.bar = tqdm(total=plan.steps // plan.checks * plan.checks, unit="step", desc="fine-tuning")
     def before_fit(self):
-        self.step, self.began = 0, time.time()
-        self.bar = tqdm(total=len(self.dls.train) * self.n_epoch, unit="step", desc="fine-tuning")
+        self.began = time.time()
         self.path.write_text(",".join(FIELDS) + "\n")
     def before_train(self): self.total = 0
     def before_validate(self): self.val_loss, self.confusion = 0, torch.zeros(self.classes, self.classes, dtype=torch.long)
@@ -146,13 +147,13 @@ def new_folder(out):             # a path that does not exist
         temporary.rename(out)
     finally: shutil.rmtree(temporary, ignore_errors=True)
 
-# %% ../nbs/13d_finetune.ipynb #54264cc4
+# %% ../nbs/13d_finetune.ipynb #6b56895e
 def write_run(folder, model, labelled, areas, plan, record, device):    # `record`: what else config.json shall say
     "Score the model on the test areas and write all but the history. Returns the scores."
     counts = tally(model.eval(), labelled, areas.test, device=device)
     scores, blocks = score_all(counts, labelled), len(counts.group.unique())
     report = dict(scores=scores, tiles=len(areas.test), blocks=blocks, classes=labelled.classes, confusion=counts.confusion.sum(0).tolist())
-    config = dict(plan=asdict(plan), **record, unit=labelled.unit, fingerprint=labelled.fingerprint, tiles={k: len(v) for k, v in areas._asdict().items()}, card=labelled.card(),
+    config = dict(plan=asdict(plan), **record, unit=labelled.unit, fingerprint=labelled.fingerprint, tiles={k: len(v) for k, v in areas._asdict().items()}, card=labelled.card(), notes=labelled.notes,
                   machine=dict(device=str(device), threads=torch.get_num_threads(), python=platform.python_version(), di3cl=di3cl.__version__, torch=torch.__version__))
     save_model(model, folder / MODEL, labelled.task, labelled.palette, learned_from=len(areas.train), **{k: record[k] for k in ("data", "weights", "seed")})
     for name, content in (("config.json", config), ("report.json", report)): write_atomic(folder / name, json.dumps(content, indent=1).encode())

@@ -141,7 +141,7 @@ class Cluster:
         for done in as_completed(self.client.map(f, jobs, **dict(zip(("s", "store"), args)), pure=False)): yield done.result()
     def close(self): self.client.close()
 
-# %% ../nbs/14g_jobs.ipynb #29200672
+# %% ../nbs/14g_jobs.ipynb #ab8382f8
 def propose(hashes, most=3, reach=16):   # uint64; bits that may differ; neighbours compared in each sorted list
     "Pairs (i, j), i < j, of tiles that may look alike."
     pairs = set()
@@ -154,11 +154,11 @@ def propose(hashes, most=3, reach=16):   # uint64; bits that may differ; neighbo
             pairs |= set(zip(np.minimum(a, b)[near].tolist(), np.maximum(a, b)[near].tolist()))
     return sorted(pairs, key=lambda p: p[::-1])
 
-def duplicates(hashes, read, alike):   # uint64; function that reads tile i as (C, S, S) float; least correlation
-    "Numbers of the tiles to leave out: each is, by its pixels, another with a smaller number."
+def duplicates(hashes, kinds, read, alike):   # uint64; polarisations; function that reads tile i as (C, S, S) float; least correlation
+    "Numbers of the tiles to leave out: each is, by its pixels, another of the same polarisation with a smaller number."
     out = set()
     for i, j in propose(hashes):
-        if j in out or i in out: continue
+        if j in out or i in out or kinds[i] != kinds[j]: continue
         try: a, b = (read(k).diff().flatten() for k in (i, j))
         except (OSError, ValueError): continue              # damaged: for `verify` to tell
         if torch.corrcoef(torch.stack([a, b]))[0, 1] >= alike: out.add(j)
@@ -181,7 +181,7 @@ def draw_splits(lon, lat, files, forced, s):   # n of each; Settings
         names.append(own or ("train", "val", "test")[min(int(np.searchsorted(edges, u, side="right")), 2)])
     return names
 
-# %% ../nbs/14g_jobs.ipynb #5348360e
+# %% ../nbs/14g_jobs.ipynb #9bb2baf5
 def finish(store, jobs, s, skipped):   # folder; of the plan; Settings; {path: why}
     "Duplicates out, splits drawn, manifest.parquet written, stale shards removed. Returns what is to be told of the build."
     import pyarrow as pa
@@ -189,7 +189,7 @@ def finish(store, jobs, s, skipped):   # folder; of the plan; Settings; {path: w
     table, shards = pa.concat_tables([t for t, _ in parts]).unify_dictionaries().combine_chunks(), {k: v for _, a in parts for k, v in a["shards"].items()}
     counts, skipped = sum((Counter(a["notes"]["counts"]) for _, a in parts), Counter()), skipped | {k: v for _, a in parts for k, v in a["notes"]["skipped"].items()}
     if not table.num_rows: raise SarError(f"{store}: no tile was kept ({_told(counts)}; {len(skipped)} scenes skipped). Look at the settings of quality")
-    twins = duplicates(table["hash"].to_numpy(), _reader(store, table), s.alike)
+    twins = duplicates(table["hash"].to_numpy(), table["polarisation"].to_pylist(), _reader(store, table), s.alike)
     table = table.take(np.setdiff1d(np.arange(table.num_rows), list(twins)))
     counts.update(duplicate=len(twins), kept=-len(twins))
     notes = dict(counts={k: v for k, v in counts.most_common() if v}, skipped=dict(list(skipped.items())[:1000]), scenes_skipped=len(skipped), scenes=len({sc.paths for j in jobs for sc, _, _ in j.work}))

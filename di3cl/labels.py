@@ -7,8 +7,9 @@ Docs: https://di3cl.github.io/di3cl/labels.html.md"""
 # %% auto #0
 __all__ = ['Spot', 'Labelled', 'open_labels', 'split', 'few', 'IGNORE', 'TASKS', 'Task', 'check_task']
 
-# %% ../nbs/02b_labels.ipynb #7206ab01
+# %% ../nbs/02b_labels.ipynb #ad5a89c2
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,21 +34,30 @@ class Spot(NamedTuple):
     x: int
     part: str                # "train", "val" or "test" where the data say so, else ""
 
-# %% ../nbs/02b_labels.ipynb #3b9eb6b5
+# %% ../nbs/02b_labels.ipynb #a0367341
+@dataclass(eq=False)
 class Labelled:
     "Tiles with their truth; what `open_labels` gives."
-    def __init__(self, read, spots, counts, task, classes, palette, unit, channels, names, size, source, notes, fingerprint, cache_bytes=2**30):
-        self._read, self.spots, self.counts = read, spots, counts             # counts: (tiles, classes + 1) pixels, the last column without truth
-        self.task, self.classes, self.palette = task, tuple(classes), tuple(palette)
-        self.unit, self.channels, self.names, self.size = unit, channels, names, size
-        self.source, self.notes, self.fingerprint = source, notes, fingerprint
-        self._cache, self._room = {}, cache_bytes
-
+    read: object             # Spot -> (image, label)
+    spots: list              # a Spot for each tile
+    counts: torch.Tensor     # (tiles, classes + 1) pixels of each class, the last column without truth
+    task: str
+    classes: tuple           # names; label k is classes[k]
+    palette: tuple           # their colours
+    unit: str
+    channels: int
+    names: tuple             # of the channels, or None
+    size: int                # side of a tile, pixels
+    source: str              # where they come from
+    notes: list              # what was found on opening
+    fingerprint: str         # short hash of it all
+    cache_bytes: int = 2**30 # tiles stay in memory up to this much
+    def __post_init__(self): self._cache, self._room = {}, self.cache_bytes
     def __len__(self): return len(self.spots)
     def tile(self, i):
         "(C, size, size) float32 in `unit`, finite; (size, size) uint8, IGNORE where the truth is not known."
         if i in self._cache: return self._cache[i]
-        image, label = self._read(self.spots[i])
+        image, label = self.read(self.spots[i])
         if image.nbytes <= self._room: self._cache[i], self._room = (image, label), self._room - image.nbytes
         return image, label
     def batch(self, ids):
@@ -63,7 +73,7 @@ def groups(self: Labelled):
     number = {b: k for k, b in enumerate(dict.fromkeys(blocks))}
     return torch.tensor([number[b] for b in blocks])
 
-# %% ../nbs/02b_labels.ipynb #c2c47f49
+# %% ../nbs/02b_labels.ipynb #e93014bb
 @patch
 def card(self: Labelled, ids=None):          # some tiles; None is all
     "The data card, to print: what is in these tiles."
@@ -71,7 +81,7 @@ def card(self: Labelled, ids=None):          # some tiles; None is all
     known, total = counts[:, :-1].sum(), counts.sum()
     lines = [f"{self.source}: {self.task}, {len(counts)} tiles of {self.size} x {self.size} px from {len({self.spots[i].image for i in (range(len(self)) if ids is None else ids)})} images; "
              f"{self.channels} channel(s){' ' + ' '.join(self.names) if self.names else ''} in {self.unit}",
-             f"{1 - known / total:6.1%} of the pixels unlabelled", *self.notes, f"  {'class':16}share of labelled pixels   tiles with it"]
+             f"{1 - known / total:6.1%} of the pixels unlabelled", f"  {'class':16}share of labelled pixels   tiles with it"]
     for k, name in enumerate(self.classes):
         lines.append(f"  {name:16}{counts[:, k].sum() / known:24.2%}{int((counts[:, k] > 0).sum()):16}")
     return "\n".join(lines)
@@ -133,17 +143,17 @@ def _folder_labels(folder, task, size, unit):
     return Labelled(lambda s: reader.tile(*where[s]), list(where), torch.stack(counts), task.name, legend.classes, legend.palette, kind[0], 1 if grey else kind[1], None, size,
                     str(folder), notes, fingerprint)
 
-# %% ../nbs/02b_labels.ipynb #e1e61be7
+# %% ../nbs/02b_labels.ipynb #9bb68e4a
 def _mixed(folder, path, now, before):
     (u, c, t), (u0, c0, t0) = now, before
     return (f"{folder}: images of different kinds. {Path(path).name} has {c} band(s) of {t} ({u}); those before it have {c0} of {t0} ({u0}). Keep one kind to a folder")
 
 def _refuse_useless(folder, task, legend, reader, counts):
     "Masks that teach nothing, or that can be read in two ways."
-    hint = "" if legend.path else "; does a nodata tag of the masks take the others away?" 
+    hint = "" if legend.path else "; does a nodata tag of the masks take the others away?"
     if not legend.path and task.name != "landcover" and reader.seen[1] and reader.seen[IGNORE]:
         raise SarError(f"{folder}: the masks hold both 1 ({reader.seen[1]} px) and 255 ({reader.seen[IGNORE]} px), so 255 may be {task.classes[1]} or unlabelled: say which in a legend.csv (value,class)")
-    if not counts: raise SarError(f"{folder}: no labelled pixel in any mask{hint}")
+    if not counts: raise SarError(f"{folder}: no labelled pixel in any mask" + (f", but for {reader.hidden} where the image has no data" if reader.hidden else hint))
     present = torch.stack(counts)[:, :-1].sum(0)
     if (present > 0).sum() < 2: raise SarError(f"{folder}: only one class in all masks, {legend.classes[int(present.argmax())]}: nothing to tell apart{hint}")
 
@@ -163,13 +173,14 @@ def open_labels(data,           # "sim", or a folder of image and mask pairs
     if unit not in (None, "db"): raise SarError(f"simulated tiles are in db, not in {unit}: leave the unit out")
     return _sim_labels(task, size, seed, n, start, channels, n_test)
 
-# %% ../nbs/02b_labels.ipynb #9231f887
+# %% ../nbs/02b_labels.ipynb #ae456d20
 def split(labelled,     # a Labelled
           share=0.25,   # of the tiles, held out
           seed=0,
           ids=None):    # tiles to divide; None is all
     """(train ids, held-out ids), never shuffled tiles. The folder's own `test` (else `val`) where it has one; else whole places; within
-    one place a strip along one side, with a gap of a tile or more. Of several ways the one that shares out the classes most evenly."""
+    one place a strip along one side, with a gap of a tile or more. Of several ways one that leaves no class untaught, where that can be,
+    and shares the classes out most evenly."""
     ids = torch.arange(len(labelled)) if ids is None else torch.as_tensor(ids)
     spots = [labelled.spots[i] for i in ids]
     for part in ("test", "val"):

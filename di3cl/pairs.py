@@ -120,7 +120,7 @@ def seeded(device, *numbers):               # torch device; any integers
     mixed = int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7], "little")
     return torch.Generator(device).manual_seed(mixed)
 
-# %% ../nbs/09b_pairs.ipynb #2033e656
+# %% ../nbs/09b_pairs.ipynb #6d41ed61
 class Pairs:
     "pairs[step] -> the seven arguments of `DI3CL.forward`, or the slice of them that process `rank` of `size` computes. Iterates from `start` to the end of the run."
     def __init__(self, tiles, preprocess, config, seed=0, device="cpu", start=0, rank=0, size=1):
@@ -129,8 +129,6 @@ class Pairs:
         self.per_epoch, self.waited = len(tiles) // config.batch, 0.0              # steps; seconds that were spent waiting for tiles
         self._order = lru_cache(2)(lambda epoch: torch.randperm(len(tiles), generator=seeded("cpu", seed, "order", epoch)))
         self.parts, self.mine = _split(config, rank, size)
-        p = preprocess                                # views are made of one channel, and copied when they are done: one speckle for all three
-        self.one_channel = Preprocess(p.unit, (0,), (1,), p.clip, p.channels[:1]) if config.grey_to_rgb else None
 
     def ids(self, step):
         "(epoch, the batch of tile numbers): a fresh shuffle every epoch, without repeats within one."
@@ -165,13 +163,12 @@ def _views(self: Pairs, step, tiles):
     made = [self._draw(t, seeded(self.device, self.seed, "views", step, k)) for (k, _, _), t in zip(self.parts, tiles)]
     return tuple((torch.cat(x) if len(x) > 1 else x[0])[self.mine] for x in zip(*made))
 
-# %% ../nbs/09b_pairs.ipynb #3a5e3aab
+# %% ../nbs/09b_pairs.ipynb #50558ac4
 @patch
 def _draw(self: Pairs, tiles, g):
     "Views and boxes of some tiles, from one generator."
     c = self.config
-    v = make_views(tiles, self.tiles.unit, self.one_channel or self.preprocess, c.view, c.recipe, c.scale, generator=g)
-    if c.grey_to_rgb: v = v._replace(**{k: self.preprocess(getattr(v, k).expand(-1, 3, -1, -1), self.preprocess.unit) for k in ("view1", "view2")})
+    v = make_views(tiles, self.tiles.unit, self.preprocess, c.view, c.recipe, c.scale, generator=g)       # grey_to_rgb: of one channel, copied when it is done; one speckle for all three
     box = sample_boxes(v.params1, v.params2, c.view, c.n_boxes, c.min_size, c.max_iou, generator=g)
     return v.view1, v.view2, box.view1, box.view2, box.valid, v.params1, v.params2
 

@@ -8,13 +8,13 @@ Docs: https://di3cl.github.io/di3cl/report.html.md"""
 __all__ = ['COLUMNS', 'SCORES', 'contract', 'as_wanted', 'batches_of', 'probe_report', 'table', 'save_report', 'check_out',
            'show_report']
 
-# %% ../nbs/11b_report.ipynb #e68ef18f
+# %% ../nbs/11b_report.ipynb #ca6f9395
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .dense import by_group, collect, encoder_reader, fit_pixels, map_confusions, miou, statistics_reader
 from .devices import pick_device

@@ -8,8 +8,8 @@ Docs: https://di3cl.github.io/di3cl/processes.html.md"""
 __all__ = ['size', 'rank', 'joined', 'gather', 'total', 'from_first', 'lost', 'SharedError', 'agreed', 'in_processes',
            'SharedQueue', 'SharedNorm', 'Spread', 'spread', 'Engine', 'launch']
 
-# %% ../nbs/09c_processes.ipynb #d0b2f3b2
-import os, signal, socket, subprocess, sys, time, traceback
+# %% ../nbs/09c_processes.ipynb #f746a30e
+import os, signal, socket, subprocess, sys, threading, time, traceback
 from contextlib import contextmanager, nullcontext
 from inspect import signature
 from multiprocessing import get_context
@@ -216,14 +216,15 @@ def forward(self: Engine, *arguments):     # the seven of DI3CL.forward
     model.momentum = momentum
     return Losses(*(x + b for x, b in zip(losses, before)))
 
-# %% ../nbs/09c_processes.ipynb #02b6c738
+# %% ../nbs/09c_processes.ipynb #140b3dca
 def launch(n, command, patience=20):       # how many; the words of a command; seconds that the others get to leave by themselves when one has died
     "Run a command in n processes on this machine that can be `joined`. Signals are passed on. Returns the exit code, and what killed a process in one line on stderr."
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // n))
     env = dict(os.environ, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()), WORLD_SIZE=str(n), OMP_NUM_THREADS=threads)
     workers = [subprocess.Popen(command, env=env | dict(RANK=str(r), LOCAL_RANK=str(r))) for r in range(n)]
     pass_on = lambda number, frame: [w.send_signal(number) for w in workers if w.poll() is None]
-    old = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)}
+    ours = threading.current_thread() is threading.main_thread()               # elsewhere Python lets nobody listen to signals
+    old = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM) if ours}
     first, until = None, float("inf")
     while any(w.poll() is None for w in workers):
         time.sleep(0.05)

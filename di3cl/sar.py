@@ -159,7 +159,7 @@ def read_sar(path,         # any raster GDAL reads: GeoTIFF, ENVI, JPEG, PNG, BM
                                'declare (or tag) the true unit: "db" if these are decibels, "digital" if they are uncalibrated')
             return SarImage(torch.where(valid, x, DB_FLOOR if unit == "db" else 0.), unit, valid, src.crs, src.window_transform(box), str(path), src.dtypes[0], _indexed(src))
 
-# %% ../nbs/00_sar.ipynb #3ae0589d
+# %% ../nbs/00_sar.ipynb #087c1829
 @dataclass(frozen=True)
 class Preprocess:
     "What a network expects of its input: clip in `unit`, then (x - mean) / std, channel by channel."
@@ -179,11 +179,12 @@ class Preprocess:
 
     def normalise01(self, x):
         "x in `unit` to [0, 1] over the clip range."
-        return (x.clamp(*self.clip) - self.clip[0]) / (self.clip[1] - self.clip[0])
+        lo, hi = map(float, self.clip)
+        return x.clamp(lo, hi).sub_(lo).div_(hi - lo)                    # in place: memory once, not three times
 
     def from01(self, x):
         "[0, 1] back to `unit`."
-        return x * (self.clip[1] - self.clip[0]) + self.clip[0]
+        return (x * (self.clip[1] - self.clip[0])).add_(self.clip[0])
 
     def to_dict(self):
         "A dictionary that JSON can hold."
@@ -196,7 +197,7 @@ class Preprocess:
             raise SarError(f"a Preprocess needs exactly {', '.join(names)}; this has {', '.join(map(str, d)) or 'nothing'}")
         return cls(**d)
 
-# %% ../nbs/00_sar.ipynb #19173c6c
+# %% ../nbs/00_sar.ipynb #c2c9c37d
 @lru_cache
 @torch.inference_mode(False)
 def _columns(mean, std, device): return [torch.tensor(v, device=device)[:, None, None] for v in (mean, std)]   # sent to a GPU once, not with every batch
@@ -205,16 +206,16 @@ def _columns(mean, std, device): return [torch.tensor(v, device=device)[:, None,
 def __call__(self: Preprocess,
              x,      # (B, C, H, W) in `unit`, on any device
              unit):  # what x is in; refused unless it is what the network expects
-    "(B, C, H, W), clipped and normalised."
+    "(B, C, H, W), clipped and normalised. One channel stands for all where the network's all bear one name (a grey picture copied)."
     if check_unit(unit) != self.unit:
         way = "nothing leads from digital numbers to power or back" if "digital" in (unit, self.unit) else f'convert with to_unit(x, "{unit}", "{self.unit}")'
         raise SarError(f"the network expects {self.unit}, this is {unit}: {way}")
-    if x.ndim < 3 or x.shape[-3] != len(self.channels):
+    if x.ndim < 3 or x.shape[-3] != len(self.channels) and (x.shape[-3] > 1 or len(set(self.channels)) > 1):
         raise SarError(f"the network expects (B, {len(self.channels)}, H, W) with channels {', '.join(self.channels)}; this is {tuple(x.shape)}")
     if not x.is_cuda and not x.sum().isfinite() and (bad := int((~x.isfinite()).sum())):   # the sum is the quicker question; to ask a GPU would make the host wait
         raise SarError(f"{bad} of {x.numel()} values are NaN or infinite: read_sar marks and fills them")
     mean, std = _columns(self.mean, self.std, x.device)
-    return (x.clamp(*self.clip) - mean) / std
+    return (x.clamp(*self.clip) - mean).div_(std)
 
 # %% ../nbs/00_sar.ipynb #5271f0fa
 @patch(cls_method=True)

@@ -103,16 +103,16 @@ def layers(model):
     parts = [[e.conv1, e.bn1], [e.layer1], [e.layer2], [e.layer3], [e.layer4], [model.decoder, model.head]]
     return [[p for m in part for p in m.parameters()] for part in parts]
 
-# %% ../nbs/13_segment.ipynb #3daa6a18
+# %% ../nbs/13_segment.ipynb #867b3751
 def cross_entropy(logits, label):      # (B, K, H, W); (B, H, W) long, IGNORE left out
     "Mean over the labelled pixels; 0 (with gradient) where there is none."
     return F.cross_entropy(logits, label, ignore_index=IGNORE, reduction="sum") / (label != IGNORE).sum().clamp(min=1)
 
-def make_loss(name="dice"):            # "dice" | "lovasz" (each beside cross-entropy) | "ce" alone
+def make_loss(name="lovasz"):          # "lovasz" | "dice" (each beside cross-entropy) | "ce" alone
     "A function of (logits, label) that leaves unlabelled pixels out."
     if name == "ce": return cross_entropy
     from segmentation_models_pytorch.losses import DiceLoss, LovaszLoss
-    if name not in (kinds := dict(dice=DiceLoss, lovasz=LovaszLoss)): raise SarError(f"unknown loss {name!r}: choose one of {', '.join(kinds)}, ce")
+    if name not in (kinds := dict(lovasz=LovaszLoss, dice=DiceLoss)): raise SarError(f"unknown loss {name!r}: choose one of {', '.join(kinds)}, ce")
     overlap = kinds[name]("multiclass", ignore_index=IGNORE)
     return lambda logits, label: cross_entropy(logits, label) + overlap(logits, label).sum()   # the sum of a number is itself, of nothing is 0
 

@@ -21,7 +21,7 @@ from .files import SarError, _open
 from .sar import UNITS
 from .tiles import find_images
 
-# %% ../nbs/14d_sources.ipynb #65e52728
+# %% ../nbs/14d_sources.ipynb #573d7524
 @dataclass(frozen=True)
 class Source:
     "One archive: where it lies, and what its numbers mean."
@@ -49,7 +49,7 @@ class Settings:
     min_valid: float = 0.9        # share of a tile that must hold data
     max_saturated: float = 0.1    # share of a tile at its largest, or smallest, value: more, and it was cut off there (or is a mask)
     min_spread: float = 0.5       # least standard deviation, dB or digital numbers: less, and it is constant
-    alike: float = 0.7            # correlation of their speckle from which two tiles are one
+    alike: float = 0.8            # correlation of their speckle from which two tiles are one
     shard_mb: float = 32.         # size of a shard, and of a job
     block_km: float = 25.         # side of the blocks on the ground that a split keeps together
     shares: tuple = (0.9, 0.05, 0.05)   # of train, val and test

@@ -176,12 +176,10 @@ def vary_digital(x,               # (B, C, S, S) uncalibrated numbers
     "For numbers of no known unit: resolution loss and a mild gain, nothing that would need power or decibels."
     return coarsen(x, _uniform(1, resolution, x, generator), resolution) * _uniform(1 - gain, 1 + gain, x, generator)
 
-# %% ../nbs/03_views.ipynb #fc783955
-def brightness(x, factor): return (x * factor).clamp(0, 1)
+# %% ../nbs/03_views.ipynb #2e75c9a7
+def brightness(x, factor): return (x * factor).clamp_(0, 1)
 
-def contrast(x, factor):
-    mean = x.mean((-2, -1), keepdim=True)
-    return (mean + factor * (x - mean)).clamp(0, 1)
+def contrast(x, factor): return x.mean((-2, -1), keepdim=True).lerp(x, factor).clamp_(0, 1)   # mean + factor (x - mean)
 
 # %% ../nbs/03_views.ipynb #81b50bb7
 def _some(x, chosen, change, *strengths):

@@ -35,6 +35,13 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit():
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
+def test_another_model_is_refused():
+    folder, run = Path(tempfile.mkdtemp()), new_run()
+    save_checkpoint(folder, 3, *run, {})
+    other = nn.Sequential(nn.Linear(4, 9))
+    test_fail(lambda: restore(newest(folder)[0], other, torch.optim.SGD(other.parameters(), lr=0.1)), contains="another model than this version")
+
+
 def test_two_are_kept_and_a_damaged_one_falls_back():
     folder, run = Path(tempfile.mkdtemp()), new_run()
     for step in (10, 20, 30): save_checkpoint(folder, step, *run, {})

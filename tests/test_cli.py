@@ -47,6 +47,8 @@ def test_a_run_from_the_command_line():
     test_eq(code, 0)
     assert "weights.safetensors" in stdout and (out / "weights.safetensors").stat().st_size > 1e6
     one_line(di3cl("pretrain", "sim", "--out", out, *small), "holds a run already")
+    code, stdout, err = di3cl("pretrain", "sim", "--out", out.parent / "two", *small, "--processes", "2")
+    test_eq((code, stdout.count("done:"), (out.parent / "two/metrics.csv").read_text().count("\n")), (0, 1, 1 + 4))
 
 
 def test_a_store_from_the_command_line():

@@ -30,9 +30,11 @@ def test_a_fresh_process_is_another_one():
 
 
 def test_curves_go_through_the_base():
-    import di3cl.curves
-    with mock.patch.object(di3cl.curves, "in_fresh_process", lambda f, *args, **kw: f(*args, **kw)), mock.patch.dict(di3cl.curves.AXES, batch=(0.5, 2), view=(), queue_size=(2,), n_boxes=()):
-        rows = bench_curves(make_config("tiny", **SMALL), torch.device("cpu"), repeats=1)
+    here = bench_curves.__globals__
+    def in_this_process():
+        with mock.patch.dict(here, in_fresh_process=lambda f, *args, **kw: f(*args, **kw)), mock.patch.dict(here["AXES"], batch=(0.5, 2), view=(), queue_size=(2,), n_boxes=()):
+            return bench_curves(make_config("tiny", **SMALL), torch.device("cpu"), repeats=1)
+    rows = in_this_process()
     test_eq([(r.setting, r.name) for r in rows], [("batch", "2"), ("batch", "4"), ("batch", "8"), ("view", "32"), ("queue_size", "32"), ("queue_size", "64"), ("n_boxes", "2")])
     assert all(r.seconds > 0 and r.ratio > 0 and r.of == "x the time of the base" for r in rows)
     test_eq({r.ratio for r in rows if (r.setting, r.name) in {("batch", "4"), ("view", "32"), ("n_boxes", "2")}}, {1})

@@ -64,10 +64,11 @@ def test_averages_are_taken_of_power():
 
 
 def test_a_digital_store_holds_stated_stretches_of_decibels():
-    x = np.linspace(-40, 15, 64 * 64, dtype="float32").reshape(64, 64)
+    x = np.linspace(-26, 6, 64 * 64, dtype="float32").reshape(64, 64)
     path = write_scene(Path(tempfile.mkdtemp()) / "a.tif", x)
     got = cut_file(path, 64, store_unit="digital", unit="db", stretch=(-25., 5.)).raw[0, 0]
     np.testing.assert_array_equal(got, ((x + 25) / 30 * 255).round().clip(0, 255).astype("uint8"))
+    test_eq(dict(cut_file(path, 64, store_unit="digital", unit="db", stretch=(0., 30.)).counts), {"cut off": 1})    # the stretch itself is judged, too
 
 
 def test_looks_are_measured_and_hashes_see_likeness():

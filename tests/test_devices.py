@@ -23,7 +23,7 @@ def test_precision_follows_the_hardware():
         test_eq((pick_amp("auto", cuda), pick_amp("fp16", cuda)), (torch.float16, torch.float16))
         test_fail(lambda: pick_amp("bf16", cuda), contains="Tesla T4 does not compute in it: use --amp fp16")
     test_eq((pick_amp("auto", cpu), pick_amp("no", cpu)), (None, None))
-    with mock.patch("di3cl.devices.has_bf16", return_value=False): test_fail(lambda: pick_amp("bf16", cpu), contains="this CPU does not compute in it: use --amp no")
+    with mock.patch.dict(pick_amp.__globals__, has_bf16=lambda *_: False): test_fail(lambda: pick_amp("bf16", cpu), contains="this CPU does not compute in it: use --amp no")
     test_fail(lambda: pick_amp("fp16", cpu), contains="needs a CUDA device")
     test_fail(lambda: pick_amp("int8", cpu), contains="unknown precision 'int8'")
 

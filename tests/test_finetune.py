@@ -99,6 +99,16 @@ def test_modes_do_what_they_say():
         test_close(np.array(peaks[-1]) / peaks[-1][-1], [1] if mode == "frozen" else [2.0 ** -k for k in range(5, -1, -1)], eps=1e-6)
 
 
+def test_ground_too_small_to_watch_any_is_still_learned_from():
+    with tempfile.TemporaryDirectory() as d:
+        Path(f"{d}/data").mkdir(); scene = simulate(1, 128).image[0, :, :64]
+        write(f"{d}/data/a.tif", scene.numpy(), "db"); write(f"{d}/data/a_mask.tif", (scene > scene.median()).numpy().astype("uint8"))
+        quick(f"{d}/data", f"{d}/run", share=0.2)                                     # two rows of tiles by four columns: one column, a gap, two columns
+        config = json.loads(Path(f"{d}/run/config.json").read_text())
+        test_eq(config["tiles"], dict(train=4, val=0, test=2))
+        test_eq(Path(f"{d}/run/history.csv").read_text().splitlines()[-1].split(",")[3:6], ["nan"] * 3)
+
+
 def test_bad_input_is_one_line_and_leaves_nothing():
     with tempfile.TemporaryDirectory() as d:
         Path(f"{d}/data").mkdir(); lakes(f"{d}/data"); Path(f"{d}/old").mkdir()

@@ -76,6 +76,7 @@ def test_bad_folders_are_named_in_one_line():
     refused("hold both 1 (18432 px) and 255 (4 px), so 255 may be water or unlabelled", masks(both))
     refused("0.png: labels outside the legend: 2 (4608 px)", masks(2 * halves(96, 96)))
     refused("has 96 x 97 pixels, its image 0.tif 96 x 96", masks(halves(96, 97)))
+    refused("no labelled pixel in any mask, but for 36864 where the image has no data", lambda d: [image(field(96, 96) * np.nan, k=k)(d) for k in range(4)])
     refused("smaller than half a tile of 64", lambda d: (image(field(32, 96), k=0)(d), raster(f"{d}/masks/0.png", halves(32, 96))))
     refused("1.tif has 2 band(s)", image(np.stack([field(96, 96), field(96, 96, 1)])))
     refused("1.tif has 1 band(s) of float32 (amplitude); those before it have 1 of float32 (db)", image(np.abs(field(96, 96)), "amplitude"))
@@ -97,7 +98,7 @@ def test_nodata_under_labels_is_counted_and_said_once():
         for i in range(len(l)): assert l.tile(i)[0].isfinite().all()
         assert (l.tile(0)[1][:10, :20] == 255).all()
     log.removeHandler(ear)
-    test_eq(said, [f"{d}: 200 labelled pixels lie on nodata and count as unlabelled"]); assert "200 labelled pixels" in l.card()
+    test_eq(said, [f"{d}: 200 labelled pixels lie on nodata and count as unlabelled"]); test_eq(l.notes, [said[0].removeprefix(f"{d}: ")])
 
 
 def test_held_out_ground_is_apart():

@@ -37,7 +37,9 @@ def test_areas_are_apart_and_few_labels_are_few():
     test_eq((len(a.train), len(a.val), len(a.test)), (8, 8, 6)); test_eq(set(a.train) & set(a.val) | set(a.train) & set(a.test) | set(a.val) & set(a.test), set())
     assert set(make_areas(l, 4).train) < set(a.train) and make_areas(l, 4).val == a.val and make_areas(l, None).test == a.test
     test_fail(lambda: make_areas(l, 33), contains="only 32 labelled tiles")
-    l.counts[:, 0] = 1; l.counts[:, 1] = 0
+    assert "but not among" not in introduce(l, a) and "8 tiles to learn from, 8 tiles to watch, 6 tiles to test on" in introduce(l, a)
+    l.counts[:40, 0] = 1; l.counts[:40, 1] = 0
+    assert introduce(l, a).endswith("in the test areas, but not among the tiles to learn from: water")
     test_fail(lambda: make_areas(l, 8), contains="the 8 training tiles hold only land: raise labels")
 
 

@@ -78,7 +78,7 @@ def test_data_without_a_calibration_are_refused_or_fitted():
     high, low, numbers = ask(s.image + 60, normalise="data"), ask(s.image - 20, normalise="data"), ask(3 * s.image + 100, "digital", normalise="data")
     for row in ("untrained", "weights"):                                          # an offset is gone, and so are scale and unit of digital numbers
         for column, value in high["rows"][row].items(): test_close(value, low["rows"][row][column], eps=0.02); test_close(value, numbers["rows"][row][column], eps=0.02)
-    assert high["clipped"] < 0.03 and high["rows"]["untrained"]["pixels linear"][0] > 0.5
+    assert high["clipped"] < 0.03
 
 
 def test_what_cannot_be_scored_is_said():

@@ -297,6 +297,8 @@ def test_preprocess_normalises():
     p = Preprocess("digital", [127.5], [50], (0, 255), ("HH",))
     near(p(torch.tensor([[[[0, 255, 127]]]], dtype=torch.uint8), "digital"), [[[[-2.55, 2.55, -.01]]]], eps=1e-5)
     near(p(torch.tensor([[[[-1e9, 1e9]]]]), "digital"), [[[[-2.55, 2.55]]]], eps=1e-5)    # clipped first
+    p, grey = Preprocess("digital", (10, 20, 30), (1, 2, 3), (0, 255), ("HH",) * 3), torch.rand(2, 1, 4, 4, generator=seeded(0)) * 255
+    assert torch.equal(p(grey, "digital"), p(grey.expand(-1, 3, -1, -1), "digital"))      # copies of one channel
 
 
 def test_preprocess_refuses_by_name():
