@@ -137,10 +137,10 @@ def probe(weights: Annotated[str, typer.Argument(help="A .safetensors file, the 
     typer.echo(p.table(report))
     if out: p.save_report(report, out)
 
-# %% ../nbs/90_cli.ipynb #c0ea2a30
+# %% ../nbs/90_cli.ipynb #19eea52b
 Decoder = Enum("Decoder", {k: k for k in ("upernet", "unet", "deeplabv3plus", "pspnet", "fpn")}, type=str)
 Mode = Enum("Mode", {k: k for k in ("full", "frozen", "layerwise")}, type=str)
-Loss = Enum("Loss", {k: k for k in ("dice", "lovasz", "ce")}, type=str)
+Loss = Enum("Loss", {k: k for k in ("lovasz", "dice", "ce")}, type=str)
 
 @app.command()
 def finetune(data: Annotated[str, typer.Argument(help="'sim', or a folder of image and mask pairs: images/ and masks/ with equal names, or x_mask.tif beside x.tif; with a legend.csv where needed.")],
@@ -151,7 +151,7 @@ def finetune(data: Annotated[str, typer.Argument(help="'sim', or a folder of ima
              decoder: Annotated[Decoder, typer.Option(help="What turns features into a map.")] = Decoder.upernet,
              width: Annotated[int | None, typer.Option(min=32, help="Channels inside the decoder, a multiple of 32.")] = None,
              mode: Annotated[Mode, typer.Option(help="Train all, the decoder only, or deeper layers more than early ones.")] = Mode.full,
-             loss: Annotated[Loss, typer.Option(help="A loss of overlap beside cross-entropy, or cross-entropy alone.")] = Loss.dice,
+             loss: Annotated[Loss, typer.Option(help="A loss of overlap beside cross-entropy, or cross-entropy alone.")] = Loss.lovasz,
              steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
              batch: Annotated[int | None, typer.Option(min=2, help="Crops in a step.")] = None,
              lr: Annotated[float | None, typer.Option(help="Learning rate at the peak.")] = None,

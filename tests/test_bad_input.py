@@ -168,7 +168,7 @@ def test_settings():
     refused("a learning rate that is none", pretrain("sim --lr 0"), "lr 0.0", "must be positive")
     refused("weights of the losses that are none", pretrain("sim --loss-weights 0 0 0"), "not all 0")
     refused("fewer pairs than a batch", pretrain("sim").replace("--pairs 8", "--pairs 3"), "fewer than one batch", "raise pairs")
-    refused("a word where a number belongs", pretrain("sim --seed one"), "'--seed'", "one", "di3cl pretrain --help")
+    refused("a word where a number belongs", pretrain("sim --seed one"), "'--seed'", "valid integer", "di3cl pretrain --help")
     refused("an option that does not exist", pretrain("sim --learning-rate 1"), "No such option", "--learning-rate", "di3cl pretrain --help")
     refused("nothing said about the output", f"pretrain sim {SMALL}", "Missing option '--out'", "di3cl pretrain --help")
     refused("an unknown command", "pretrane sim", "No such command 'pretrane'", "di3cl --help")
@@ -192,7 +192,7 @@ def weights():
     save_weights(encoder, place / "w.safetensors", Preprocess("db", (-5,), (3,), (-20, 10), ("VV",)))
     return place / "w.safetensors"
 
-def pairs(name, n=4, kind="intensity", bands=1, classes=2):
+def pairs(name, n=8, kind="intensity", bands=1, classes=2):
     "A folder of images and masks."
     for k in range(n):
         rng = np.random.default_rng(k); y = (np.add.outer(np.arange(64), np.arange(64)) // 40 % classes).astype("uint8")
@@ -226,7 +226,7 @@ def test_weights_that_are_none():
     refused("one flipped bit in weights", ask("flipped.safetensors"), "flipped.safetensors", "download it again")
     altered(weights(), "other.safetensors", {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)})
     refused("weights of another architecture than their label says", ask("other.safetensors"), "other.safetensors", "not a resnet10 with 1 channels", "layer1.0.conv1.weight")
-    refused("a pickle, for finetune", "finetune water --task water --weights model.pth --out model --size 32", "model.pth", "PyTorch pickle")
+    refused("a pickle, for finetune", "finetune water --task water --weights model.pth --out model --size 32 --crop 32", "model.pth", "PyTorch pickle")
 
 
 def test_weights_that_do_not_fit_the_data():
