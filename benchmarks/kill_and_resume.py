@@ -1,6 +1,6 @@
 """Kill a real run twenty times at random moments, from its first second on, and compare what comes out with a run left in peace.
 
-    python benchmarks/kill_and_resume.py     # -> benchmarks/results/kill_and_resume.json; about five minutes on two quiet cores
+    python benchmarks/kill_and_resume.py     # -> benchmarks/results/kill_and_resume.json; about six minutes on one quiet core
 """
 import argparse, json, platform, random, signal, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -29,26 +29,26 @@ def state(out):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--pairs", type=int, default=64 * 60)
+    parser.add_argument("--pairs", type=int, default=64 * 250)
     args = parser.parse_args()
-    root, rng, kills = Path(tempfile.mkdtemp()), random.Random(0), []
-    began = time.time()
+    with tempfile.TemporaryDirectory() as root: sys.exit(not trial(Path(root), args))
+
+def trial(root, args):
+    rng, kills = random.Random(0), []
     finish(start(root / "peace", args.pairs, False))
-    whole = time.time() - began                                                      # of a whole life, import included
     begin = time.time()
     first = start(root / "killed", args.pairs, False)
     while not checkpoints(root / "killed/checkpoints"): time.sleep(0.05)
     opening = time.time() - begin                                                    # until the first checkpoint
     first.kill(); first.wait()
-    while len(kills) < args.kills:
-        process = start(root / "killed", args.pairs, (root / "killed/config.json").exists())
-        early = len(kills) % 4 == 0                                                  # every fourth somewhere in the opening
-        wait = rng.uniform(0, opening) if early else opening + rng.uniform(0, 0.1 * whole)
-        try: process.wait(wait)
-        except subprocess.TimeoutExpired: pass
-        if process.poll() is not None: finish(process); break                          # it came to its end
+    for k in range(args.kills):
+        before = checkpoints(root / "killed/checkpoints")[-1:]
+        process, early = start(root / "killed", args.pairs, (root / "killed/config.json").exists()), k % 4 == 0
+        while not early and checkpoints(root / "killed/checkpoints")[-1:] == before and process.poll() is None: time.sleep(0.01)
+        time.sleep(rng.uniform(0, opening if early else 3))                           # every fourth dies somewhere in its opening
+        if process.poll() is not None: sys.exit(f"it ended by itself:\n{process.communicate()[1][-2000:]}")
         process.send_signal(signal.SIGKILL); process.wait()
-        kills.append(dict(after=round(wait, 2), **state(root / "killed")))
+        kills.append(dict(early=early, **state(root / "killed")))
         print(kills[-1], flush=True)
     finish(start(root / "killed", args.pairs, True))
     a, b = (read_checkpoint(checkpoints(root / name / "checkpoints")[-1])[0] for name in ("peace", "killed"))
@@ -58,6 +58,6 @@ def main():
                   tensors=len(a), bit_equal=same, same_log=logs[0] == logs[1], machine=platform.platform(), torch=torch.__version__)
     print({k: v for k, v in result.items() if k != "kills"})
     write_atomic(Path(__file__).parent / "results/kill_and_resume.json", (json.dumps(result, indent=1) + "\n").encode())
-    sys.exit(not (same and logs[0] == logs[1]))
+    return same and logs[0] == logs[1]
 
 if __name__ == "__main__": main()

@@ -5,7 +5,7 @@
 Parts: cutting reading loader memory flat opening killed full. `opening` needs the store that `flat` leaves in the scratch folder; `full` needs the right to mount a tmpfs. 10 GB of disk.
 Ratios come from one run, in turns, as medians; one thread where nothing else is said.
 """
-import argparse, json, os, resource, shutil, signal, subprocess, sys, time
+import argparse, json, os, re, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 from statistics import median
 
@@ -113,7 +113,7 @@ def child(job, *words):
     if job == "build":
         store, workers, *paths = words; print("ready", flush=True)
         notes = build(settings(paths, shard_mb=0.5 if int(workers) > 1 else 32.), store, workers=int(workers))
-        return dict(peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, counts=notes["counts"])
+        return dict(peak_mb=int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1e3, counts=notes["counts"])
     _arrow(); import pyarrow.compute; before, start, cpu = rss(), time.perf_counter(), time.process_time()
     tiles = StoreTiles(words[0], split="all", max_bad=1); opened, cpu = time.perf_counter() - start, time.process_time() - cpu
     tiles.batch(range(256))
@@ -166,12 +166,14 @@ def killed(scratch):
     from di3cl.sar import SarError
     from di3cl.store import verify
     paths = [scene(scratch / f"kill/{k}.tif", 1024, k) for k in range(12)]; rng = np.random.default_rng(0)
-    start = time.perf_counter(); fresh("build", scratch / "kill/whole", 2, *paths); seconds = time.perf_counter() - start
+    fresh("build", scratch / "kill/whole", 2, *paths)
     wanted, found = contents(scratch / "kill/whole"), []
     for k in range(20):
         store = scratch / f"kill/{k}"
         p = subprocess.Popen([sys.executable, __file__, "child", "build", str(store), "2", *map(str, paths)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
-        p.stdout.readline(); time.sleep(rng.uniform(0, 0.8) * seconds); p.send_signal(signal.SIGKILL); p.wait()
+        p.stdout.readline(); wanted_parts = rng.integers(len(wanted[1]) + 1)   # as many shards, and a moment more
+        while p.poll() is None and len(list(store.glob("parts/*.parquet"))) < wanted_parts: time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.1)); p.send_signal(signal.SIGKILL); p.wait()
         try: n, bad = verify(store)
         except SarError: n, bad = 0, []
         fresh("build", store, 2, *paths)

@@ -66,13 +66,13 @@ def read_checkpoint(path):        # one file
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({e})") from e
 
-# %% ../nbs/09a_checkpoint.ipynb #52389435
+# %% ../nbs/09a_checkpoint.ipynb #9616b380
 def newest(folder):               # of a run
     "The newest checkpoint that can be read, as `read_checkpoint` gives it; damaged ones are named and passed over."
     for path in reversed(checkpoints(folder)):
         try: return read_checkpoint(path)
         except CheckpointError as e: _log.warning(f"{e}: going back to the one before")
-    raise CheckpointError(f"{folder}: no checkpoint that can be read, so there is nothing to resume. Start the run without --resume.")
+    raise CheckpointError(f"{folder}: no checkpoint that can be read, so there is nothing to resume. Start another run, in a new folder.")
 
 # %% ../nbs/09a_checkpoint.ipynb #5ebbbabe
 def restore(tensors,              # from `read_checkpoint`

@@ -50,9 +50,9 @@ def spread(n):
     from di3cl.processes import launch
     return launch(n, [sys.executable, "-m", "di3cl.cli", *sys.argv[1:]])
 
-# %% ../nbs/90_cli.ipynb #f8f2f0c2
+# %% ../nbs/90_cli.ipynb #c37ade50
 @app.command()
-def pretrain(data: Annotated[str, typer.Argument(help="'sim', or a folder of radar images of any raster format.")],
+def pretrain(data: Annotated[str, typer.Argument(help="'sim', a folder of radar images of any raster format, or a store made by di3cl tiles build.")],
              out: Out,
              preset: Annotated[Preset, typer.Option(help="Named settings: tiny for two CPU cores, small for one GPU, paper as published.")] = Preset.tiny,
              unit: Annotated[Unit | None, typer.Option(help="Unit of images that carry no tag. It is never guessed.")] = None,
@@ -194,12 +194,13 @@ def in_one_line(error):
     command = error.ctx.command_path if getattr(error, "ctx", None) else "di3cl"
     return f"{' '.join(error.format_message().replace('Value error, ', '').rstrip('.').split())}; see {command} --help"
 
-# %% ../nbs/90_cli.ipynb #c05ffd01
+# %% ../nbs/90_cli.ipynb #b3a56141
 def main():
     "The entry point of `di3cl`: bad input becomes one line and exit code 2."
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")      # before torch is loaded: threads that spin starve each other on a busy machine
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rasterio").setLevel(logging.CRITICAL) # what GDAL mutters is told once, by us
+    hook, sys.unraisablehook = sys.unraisablehook, lambda u: None if "rasterio" in repr(u.object) else hook(u)   # nor what it mutters in no known letters
     try: code = app(prog_name="di3cl", standalone_mode=False)
     except KeyboardInterrupt: code = 130
     except Exception as e:

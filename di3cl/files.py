@@ -60,7 +60,7 @@ def png_fault(path):
         at = end
     return "it ends too early"
 
-# %% ../nbs/00c_files.ipynb #8c62bad9
+# %% ../nbs/00c_files.ipynb #50f78bff
 _ENVI = dict(samples=r"\d+", lines=r"\d+", bands=r"\d+", data_type="[1-6]|9|1[2-5]", byte_order="[01]", interleave="bsq|bil|bip", header_offset=r"\d+")
 
 def bits_a_value(src): return int(src.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * bytes_a_value(src)))   # NBITS: of a GeoTIFF that packs them, or half floats
@@ -70,7 +70,8 @@ def envi_fault(src, path):   # the open raster, and its file of numbers
     "What is wrong with an ENVI image, in a phrase: a header that leaves something to guess, or a size other than it promises."
     head, size = src.tags(ns="ENVI"), bytes_a_value(src)
     if head.get("file_compression", "0") != "0": return ""
-    head = {"header_offset": "0"} | ({"interleave": "bsq"} if src.count == 1 else {}) | ({"byte_order": "0"} if size == 1 else {}) | head
+    silent = not any(b"header offset" in Path(f).read_bytes().lower() for f in src.files if f.lower().endswith(".hdr"))     # else rasterio could not spell what GDAL believes
+    head = ({"header_offset": "0"} if silent else {}) | ({"interleave": "bsq"} if src.count == 1 else {}) | ({"byte_order": "0"} if size == 1 else {}) | head
     for key, rule in _ENVI.items():
         if not re.fullmatch(rule, head.get(key, ""), re.I): return f"its header (.hdr) says `{key.replace('_', ' ')} = {head.get(key, '')}`, which is no number or word that ENVI allows there"
     if [int(head[k]) for k in ("lines", "samples", "bands")] != [src.height, src.width, src.count]: return "its header (.hdr) holds a number too large"
@@ -113,15 +114,16 @@ def directory(path):   # a TIFF or BigTIFF
         out.setdefault(tag, (kind, count, struct.unpack_from(e + form, entries, at + (12 if big else 8))[0] if form else None))
     return out
 
-# %% ../nbs/00c_files.ipynb #e1aefd14
+# %% ../nbs/00c_files.ipynb #48894736
 def directory_fault(path, src):
     "What is wrong with the entries of a TIFF, in a phrase."
     d, planes = directory(path), src.count if src.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND" else 1
+    if 258 not in d: return "its directory does not say how many bits a number has"
     if bad := [t for t in _ONE & set(d) if d[t][2] is None or d[t][1] != 1]: return f"its directory holds no number under tag {bad[0]}"
     if bad := [t for t in {258, 339} & set(d) if d[t][0] != 3 or d[t][1] not in (1, d.get(277, (3, 1, 1))[2])]: return f"its directory does not say under tag {bad[0]} what each band holds"
     h, w = (d[323][2], d[322][2]) if src.is_tiled else (d[278][2] if 278 in d else src.height, src.width)
     blocks = -(-src.height // max(h, 1)) * -(-src.width // max(w, 1)) * planes
-    counts = [d.get(t, (0, 0, None))[1] for t in ((324, 325) if src.is_tiled else (273, 279))]
+    counts = [d[t][1] if t in d and d[t][0] in (3, 4, 16) else 0 for t in ((324, 325) if src.is_tiled else (273, 279))]
     if counts != [blocks] * 2: return f"its directory tells place and length of {counts[0]} and {counts[1]} blocks, where its header promises {blocks}"
     need = src.height * -(-src.width * (src.count // planes) * bits_a_value(src) // 8)
     if blocks == 1 and src.compression is None and not src.is_tiled and d[279][2] != need: return f"its one block has {d[279][2]} bytes, where its header promises {need}"

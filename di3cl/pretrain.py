@@ -11,8 +11,8 @@ __all__ = ['cosine_lr', 'new_model', 'trained', 'Schedule', 'Save', 'make_learne
 import warnings
 for text in (".*torch.jit.script.*", ".*mode.chained_assignment.*"): warnings.filterwarnings("ignore", text)   # fastai's, at import; nothing a user can act on
 
-# %% ../nbs/10_pretrain.ipynb #f24c140b
-import json, logging, math, signal, sys, time
+# %% ../nbs/10_pretrain.ipynb #aba671ea
+import json, logging, math, re, signal, sys, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from fastai.optimizer import OptimWrapper
 from fastcore.basics import patch
 
 from .checkpoint import restore, save_checkpoint
-from .devices import AMP, memory_advice, out_of_memory, pick_amp, pick_device
+from .devices import memory_advice, out_of_memory, pick_amp, pick_device
 from .model import DI3CL
 from .pairs import Config, Pairs, fit_preprocess, make_config
 from .processes import Engine, agreed, from_first, gather, joined, lost, rank, size
@@ -175,17 +175,18 @@ def _plain(model, config, channels):
     plain.load_state_dict(model.state_dict())
     return plain.train(model.training)
 
-# %% ../nbs/10_pretrain.ipynb #eba40cfe
+# %% ../nbs/10_pretrain.ipynb #bca1307b
 @contextmanager
 def in_words(out, config, device):         # folder; a Config; torch device
     "Out of memory, or the death of another process, in one line that says what to do."
     try: yield
-    except (RuntimeError, MemoryError) as e:
+    except (RuntimeError, MemoryError, ValueError) as e:
+        e.args = tuple(re.sub("^Exception occured in .*\n\t", "", a) if isinstance(a, str) else a for a in e.args)     # fastai's preface
         if out_of_memory(e): raise SarError(memory_advice(e, config.batch, config.accumulate, device)) from e
         if lost(e): raise SarError(f"{out}: another process of this run is gone, and with it the run. Go on from its last checkpoint by --resume, with any number of processes.") from e
         raise
 
-# %% ../nbs/10_pretrain.ipynb #afc2aa66
+# %% ../nbs/10_pretrain.ipynb #f934e919
 def replay(out):                           # folder of a run that left broken.json
     "Go from the last good checkpoint to the step whose loss was no number, and print where the first such number appears. Returns (arguments of the model, Losses)."
     out = Path(out)
@@ -195,7 +196,7 @@ def replay(out):                           # folder of a run that left broken.js
     tiles, preprocess = open_tiles(record["data"]["source"], config.tile, r["unit"], r["seed"], config.n_sim, config.channels, config.view, device), Preprocess.from_dict(r["preprocess"])
     state = resume_state(out)
     pairs = Pairs(tiles, preprocess, config, r["seed"], device, state[1] if state else 0)
-    learn = make_learner(new_model(config, len(preprocess.channels), r["seed"]).to(device).train(), pairs, config, amp=AMP.get({"bfloat16": "bf16", "float16": "fp16"}.get(broken["amp"])))
+    learn = make_learner(new_model(config, len(preprocess.channels), r["seed"]).to(device).train(), pairs, config, amp=getattr(torch, broken["amp"], None))
     learn.create_opt()
     if state: _take_up(learn, *state)
     for step in range(pairs.start, broken["step"]): _bare_step(learn, pairs[step], cosine_lr(step, config))

@@ -105,7 +105,7 @@ def _results(asked):         # {"patches" | "pixels": {row: {way: (groups, n, n)
             if name != "weights": gains.setdefault(f"gain over {name}", {})[f"{what} {way}"] = _interval(torch.stack([tables["weights"], t], 1), lambda b: of(b[:, 0]) - of(b[:, 1]))
     return rows, gains
 
-# %% ../nbs/11b_report.ipynb #d6e3feca
+# %% ../nbs/11b_report.ipynb #ba7d4513
 def probe_report(source,          # weights: a file, the folder of a run, or a Hugging Face id
                  data, task,      # "sim", or a folder of image and mask pairs; "landcover" | "water" | "road"
                  size=128,        # side of a tile, pixels
@@ -132,8 +132,8 @@ def probe_report(source,          # weights: a file, the folder of a run, or a H
     blocks = len(labelled.groups[test].unique())
     if blocks < 8: notes.append(f"only {blocks} blocks of test ground: the intervals are too narrow")
     rows, gains = _results(asked)
-    return dict(weights=str(source), arch=encoder.arch, data=str(data), task=task, size=size, patch=patch, every=every, labels=labels, seed=seed, unit=labelled.unit, normalise=normalise, preprocess=preprocess.to_dict(), clipped=round(clipped, 4),
-                tiles=dict(train=len(train), test=len(test)), blocks=dict(train=len(labelled.groups[train].unique()), test=blocks),
+    return dict(weights=str(source), arch=encoder.arch, data=str(data), task=task, size=size, patch=patch, every=every, labels=labels, seed=seed,
+                unit=labelled.unit, normalise=normalise, preprocess=preprocess.to_dict(), clipped=round(clipped, 4), tiles=dict(train=len(train), test=len(test)), blocks=dict(train=len(labelled.groups[train].unique()), test=blocks),
                 classes=list(labelled.classes), patch_classes=[labelled.classes[k] for k in a.y.unique()] if "patches" in asked else [],
                 patches=dict(train=len(a.y), test=len(b.y)), notes=[*labelled.notes, *notes], rows=rows, gains=gains)
 
@@ -165,7 +165,7 @@ def check_out(path):         # where the report shall go
     if path.exists(): raise SarError(f"{path}: is there already; name another file, or remove it")
     if not path.parent.is_dir(): raise SarError(f"{path.parent}: there is no such folder to write {path.name} into; make it first")
 
-# %% ../nbs/11b_report.ipynb #21524cd8
+# %% ../nbs/11b_report.ipynb #c60905ee
 def show_report(report):     # from `probe_report`
     "One panel a column: values as dots, with their intervals. Returns the figure."
     from matplotlib.figure import Figure
@@ -174,7 +174,7 @@ def show_report(report):     # from `probe_report`
     for ax, column in zip(fig.subplots(1, len(columns), sharey=True, squeeze=False)[0], columns):
         for k, (name, values) in enumerate(report["rows"].items()):
             value, low, high = values[column]
-            ax.errorbar(value, k, xerr=[[value - low], [high - value]], fmt="o", color=f"C{k}")
+            ax.errorbar(value, k, xerr=[[max(value - low, 0)], [max(high - value, 0)]], fmt="o", color=f"C{k}")
         ax.set_title(f"{column}\n{'balanced accuracy' if 'patches' in column else 'mIoU'}", fontsize=9); ax.grid(axis="x", alpha=.3)
         ax.set(yticks=range(len(report["rows"])), yticklabels=list(report["rows"]), ylim=(len(report["rows"]) - .5, -.5))
     return fig

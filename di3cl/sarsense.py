@@ -50,7 +50,7 @@ def draw_store(store,           # folder
     looks.set(title="equivalent looks of a tile", xlabel="looks", ylabel="tiles"); looks.legend(fontsize=7)
     return fig
 
-# %% ../nbs/15_sarsense.ipynb #a4c035ae
+# %% ../nbs/15_sarsense.ipynb #41e61d7e
 def sheet(store, page=0, rows=4, columns=10):   # folder; which page of the sheet
     "A page of the tiles of a store, spread over all of it; returns the figure."
     tiles = StoreTiles(store, split="all", max_bad=1); n = rows * columns
@@ -75,7 +75,8 @@ def rejected_sheet(store, each=10):   # folder; of every reason
 def _grid(tiles, titles, rows, columns, title):
     fig = Figure(figsize=(columns, rows * 1.15 + 0.3), layout="constrained"); fig.suptitle(title, fontsize=9)
     for ax in (axes := fig.subplots(rows, columns, squeeze=False)).flat: ax.axis("off")
-    for ax, t, name in zip(axes.flat, tiles, titles): show(t, ax); ax.set_title(name, fontsize=5); ax.axis("off")
+    for ax, t, name in zip(axes.flat, tiles, titles):
+        if name: show(t, ax); ax.set_title(name, fontsize=5); ax.axis("off")
     return fig
 
 # %% ../nbs/15_sarsense.ipynb #02d19b8a

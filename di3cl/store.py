@@ -6,7 +6,7 @@ Docs: https://di3cl.github.io/di3cl/store.html.md"""
 
 # %% auto #0
 __all__ = ['DTYPES', 'COLUMNS', 'pack', 'unpack', 'schema', 'disk_errors', 'publish_file', 'publish_shard', 'create', 'read_json',
-           'read_manifest', 'StoreTiles', 'verify', 'only_builder']
+           'read_manifest', 'StoreTiles', 'verify']
 
 # %% ../nbs/01a_store.ipynb #e3b562bf
 import hashlib, io, json, logging, os, zlib
@@ -187,7 +187,7 @@ def _read(self: StoreTiles, i, out):   # tile number; (C, size, size) array to f
 def __del__(self: StoreTiles):
     for fd, _ in getattr(self, "_open", {}).values(): os.close(fd)
 
-# %% ../nbs/01a_store.ipynb #eb4c9007
+# %% ../nbs/01a_store.ipynb #0c501b49
 @patch
 def _skip(self: StoreTiles, i, why):
     "Count and name a damaged tile, once."
@@ -200,17 +200,22 @@ def _skip(self: StoreTiles, i, why):
 @patch
 def batch(self: StoreTiles, ids, epoch=0):   # tile numbers; the epoch they are drawn for
     "The tiles `ids`, (B, C, size, size) float32 in `self.unit`, each checked."
-    raw, offsets = np.empty((len(ids), self.channels, self.stored, self.stored), self._dtype), []
-    for k, i in enumerate(map(int, ids)):
-        rng = np.random.default_rng((self.seed, epoch, i)) if self.size < self.stored else None
-        offsets.append(rng.integers(self.stored - self.size + 1, size=2) if rng else (0, 0))
-        for stand_in in range(100):
-            j = i if not stand_in else int(np.random.default_rng((self.seed, i, stand_in)).integers(len(self)))
-            try: self._read(j, raw[k]); break
-            except (OSError, ValueError) as why: self._skip(j, why)
-        else: raise SarError(f"{self.store}: 100 damaged tiles in a row; see which: di3cl tiles verify {self.store}")
-    if self.size < self.stored: raw = np.stack([t[:, y:y + self.size, x:x + self.size] for t, (y, x) in zip(raw, offsets)])
-    return unpack(raw, self.unit)
+    out, n = np.empty((len(ids), self.channels, self.size, self.size), "float32"), self.size
+    raw, step = np.empty((self.channels, self.stored, self.stored), self._dtype), np.float32(1 / DTYPES[self.unit][1])
+    for tile, i in zip(out, map(int, ids)):
+        y, x = np.random.default_rng((self.seed, epoch, i)).integers(self.stored - n + 1, size=2) if n < self.stored else (0, 0)
+        self._sound(i, raw)
+        np.multiply(raw[:, y:y + n, x:x + n], step, out=tile, dtype="float32", casting="unsafe")
+    return torch.from_numpy(out)
+
+@patch
+def _sound(self: StoreTiles, i, out):
+    "Tile `i` into `out`; where it is damaged another, the same one in every run."
+    for k in range(100):
+        j = i if not k else int(np.random.default_rng((self.seed, i, k)).integers(len(self)))
+        try: return self._read(j, out)
+        except (OSError, ValueError) as why: self._skip(j, why)
+    raise SarError(f"{self.store}: 100 damaged tiles in a row; see which: di3cl tiles verify {self.store}")
 
 # %% ../nbs/01a_store.ipynb #8d2a59d1
 def _damage(path, size, sha, wanted, side):   # a shard; what it should be; [(index, crc)] in use; bytes a tile
@@ -234,18 +239,3 @@ def verify(store):   # folder
     for key in tqdm(used, desc="verifying shards", leave=False, disable=None):
         bad += [(key, *b) for b in _damage(Path(store) / "shards" / f"{key}.npy", *shards[key], used[key], side)]
     return table.num_rows, bad
-
-# %% ../nbs/01a_store.ipynb #88ca1089
-@contextmanager
-def only_builder(store):   # folder
-    "Hold the store for one builder; `SarError` when another has it."
-    import fcntl
-    with disk_errors(store): Path(store).mkdir(parents=True, exist_ok=True); f = open(Path(store) / ".lock", "a+")
-    with f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            f.seek(0)
-            raise SarError(f"{store}: another builder is at work on it (process {f.read().strip() or 'unknown'}); wait for it, or stop it") from e
-        f.truncate(0); f.write(str(os.getpid())); f.flush()
-        for p in Path(store).rglob(".*.tmp"): p.unlink()                # of a builder that was killed
-        yield

@@ -226,7 +226,7 @@ def test_weights_that_are_none():
     refused("one flipped bit in weights", ask("flipped.safetensors"), "flipped.safetensors", "download it again")
     altered(weights(), "other.safetensors", {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)})
     refused("weights of another architecture than their label says", ask("other.safetensors"), "other.safetensors", "not a resnet10 with 1 channels", "layer1.0.conv1.weight")
-    refused("a pickle, for finetune", "finetune water --task water --weights model.pth --out model --size 32 --crop 32", "model.pth", "PyTorch pickle")
+    refused("a pickle, for finetune", "finetune water --task water --weights model.pth --out new_model --size 32 --crop 32", "model.pth", "PyTorch pickle")
 
 
 def test_weights_that_do_not_fit_the_data():

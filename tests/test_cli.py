@@ -52,6 +52,8 @@ def test_a_run_from_the_command_line():
 
 
 def test_a_store_from_the_command_line():
+    import pytest
+    pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
     import numpy as np
     from PIL import Image
     folder = Path(tempfile.mkdtemp()); (folder / "in").mkdir()

@@ -98,11 +98,11 @@ def test_streamed_confusions_are_those_of_the_maps():
     g = torch.Generator().manual_seed(0)
     image, label = torch.randn(5, 1, 24, 24, generator=g), torch.randint(0, 3, (5, 24, 24), generator=g).to(torch.uint8)
     label[0, :9] = 255
-    read, probes = (lambda x: lambda where: x[where[:, 0], :, where[:, 1], where[:, 2]]), {"sign": lambda f: 2 * (f[:, 0] > 0).long()}
+    peek, sign = (lambda x: lambda where: x[where[:, 0], :, where[:, 1], where[:, 2]]), {"sign": lambda f: 2 * (f[:, 0] > 0).long()}
     batches = [(image[:2], label[:2], None), (image[2:], label[2:], None)]
-    c = map_confusions(read, probes, batches, 3, every=1)["sign"]
+    c = map_confusions(peek, sign, batches, 3, every=1)["sign"]
     test_eq(c.sum(0), confusion_matrix(label, 2 * (image[:, 0] > 0).long(), 3)); test_eq(len(c), 5)
-    test_eq(map_confusions(read, probes, batches, 3, every=4)["sign"].sum(), int((label[:, 2::4, 2::4] != 255).sum()))
+    test_eq(map_confusions(peek, sign, batches, 3, every=4)["sign"].sum(), int((label[:, 2::4, 2::4] != 255).sum()))
     grouped = by_group(c, torch.tensor([7, 7, 2, 2, 7]))
     test_eq(grouped, torch.stack([c[2] + c[3], c[0] + c[1] + c[4]]))
     test_eq(miou(grouped), miou(c))
@@ -110,13 +110,13 @@ def test_streamed_confusions_are_those_of_the_maps():
 
 def test_average_precision_knows_perfect_useless_and_misplaced_maps():
     from di3cl.metrics import boundary_map, dilate
-    label = (torch.arange(64)[:, None] // 16 + torch.arange(64) // 32)[None].expand(2, 64, 64)
-    border, noise = boundary_map(label), torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
-    ap = lambda m: average_precision(contour_counts(m, label))
-    chance = dilate(border, 2).float().mean().item()
-    assert ap(border + 0.1 * noise) > 0.97 and abs(ap(noise) - chance) < 0.03
-    test_close(ap((border + 0.1 * noise).roll(2, 1)), ap(border + 0.1 * noise), eps=0.06)          # two pixels aside: tolerated
-    assert ap((border + 0.1 * noise).roll((5, 5), (1, 2))) < 0.5                                   # five are not
-    test_close(ap(border + 0.1 * noise), ap(3 * (border + 0.1 * noise) - 1), eps=1e-3)             # only the order counts
-    c = contour_counts(noise, label)
+    checks = (torch.arange(64)[:, None] // 16 + torch.arange(64) // 32)[None].expand(2, 64, 64)
+    lines, noise = boundary_map(checks), torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    ap = lambda m: average_precision(contour_counts(m, checks))
+    chance = dilate(lines, 2).float().mean().item()
+    assert ap(lines + 0.1 * noise) > 0.97 and abs(ap(noise) - chance) < 0.03
+    test_close(ap((lines + 0.1 * noise).roll(2, 1)), ap(lines + 0.1 * noise), eps=0.06)          # two pixels aside: tolerated
+    assert ap((lines + 0.1 * noise).roll((5, 5), (1, 2))) < 0.5                                   # five are not
+    test_close(ap(lines + 0.1 * noise), ap(3 * (lines + 0.1 * noise) - 1), eps=1e-3)             # only the order counts
+    c = contour_counts(noise, checks)
     assert (c[:, 1:, 0] >= c[:, :-1, 0]).all() and (c[:, -1, 0] == c[:, -1, 1]).all()              # lower thresholds find more; the lowest finds all

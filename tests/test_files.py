@@ -46,7 +46,7 @@ def test_an_envi_header_must_fit():
     test_eq(fault("bands", 2), "")
     test_eq(fault("lines", 21), "4800 bytes, where its header (.hdr) promises 5040")
     for key, value in (("lines", 19), ("samples", 29), ("samples", "30x"), ("bands", 1), ("data type", 2), ("data type", 5), ("data type", 2**32 + 4), ("samples", 2**32 + 30), ("data type", None), ("byte order", None), ("byte order", 2),
-                       ("interleave", "bsp"), ("interleave", None), ("header offset", 4), ("header offset", "x")): assert fault(key, value), (key, value)
+                       ("interleave", "bsp"), ("interleave", None), ("header offset", 4), ("header offset", "x"), ("header offset", "")): assert fault(key, value), (key, value)
     for key, value in (("interleave", "BIL"), ("byte order", 1), ("sensor type", "Unknown"), ("data type", 13)): test_eq(fault(key, value), "")   # other numbers, and nobody can tell
 
 

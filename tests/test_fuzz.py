@@ -81,10 +81,19 @@ def lzw(data, want):
         old = s; out += s
     return bytes(out)
 
+def packbits(data, want):
+    "Runs of bytes as they are, or of one byte repeated (section 9)."
+    out, at = bytearray(), 0
+    while len(out) < want:
+        need(at + 1 < len(data)); n, at = data[at], at + 1
+        if n < 128: need(at + n < len(data)); out += data[at:at + n + 1]; at += n + 1
+        elif n > 128: out += data[at:at + 1] * (257 - n); at += 1
+    return bytes(out)
+
 
 def unpacked(raw, packing, want, full, seen):
-    "The bytes of a block: `want`, or those of a full strip; of LZW also fewer, if those `seen` inside the image are there."
-    if packing == 5: raw = lzw(raw, seen); return raw.ljust(want, b"\0")[:want] if len(raw) >= seen else need(False, "short")
+    "The bytes of a block: `want`, or those of a full strip; of LZW and PackBits also fewer, if those `seen` inside the image are there."
+    if packing in (5, 32773): raw = (lzw if packing == 5 else packbits)(raw, seen); return raw.ljust(want, b"\0")[:want] if len(raw) >= seen else need(False, "short")
     try: raw = zlib.decompress(raw) if packing in (8, 32946) else raw
     except zlib.error as e: raise Refused(str(e))
     need(len(raw) in (want, full), "length"); return raw[:want]
@@ -102,7 +111,7 @@ def tiff(b):
     e, tags = entries(b); one = lambda t, default=None: tags.get(t, (default,))[0]
     w, h, c, packing, apart, predictor = one(256), one(257), one(277, 1), one(259, 1), one(284, 1) == 2, one(317, 1)
     kind = {(1, 8): "u1", (1, 16): "u2", (1, 32): "u4", (1, 64): "u8", (2, 8): "i1", (2, 16): "i2", (2, 32): "i4", (2, 64): "i8", (3, 32): "f4", (3, 64): "f8", (6, 64): "c8"}.get((one(339, 1), one(258, 1)))
-    need(kind and w and h and c and w * h * c < 10**7 and one(266, 1) == 1 and packing in (1, 5, 8, 32946) and predictor in ((1, 2, 3) if kind[0] == "f" else (1, 2)) and (kind[0] != "c" or predictor == 1))
+    need(kind and w and h and c and w * h * c < 10**7 and one(266, 1) == 1 and packing in (1, 5, 8, 32773, 32946) and predictor in ((1, 2, 3) if kind[0] == "f" else (1, 2)) and (kind[0] != "c" or predictor == 1))
     if packing == 1: predictor = 1
     tiled = 322 in tags; th, tw = (one(323), one(322)) if tiled else (min(one(278, h), h), w); offsets, sizes = (tags.get(t, ()) for t in ((324, 325) if tiled else (273, 279)))
     need(th and tw); ny, nx, bands = -(-h // th), -(-w // tw), 1 if apart else c

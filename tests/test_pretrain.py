@@ -20,6 +20,11 @@ from di3cl.tiles import SimTiles
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+folders = []                               # removed at the end
+def new_folder():
+    folders.append(tempfile.TemporaryDirectory())
+    return Path(folders[-1].name) / "run"
+
 def tiny_setup(**kw):
     "A run of five small steps: (tiles, preprocess, config)."
     c = make_config("tiny", **(dict(n_sim=20, tile=40, view=32, batch=8, min_size=8, pairs=5 * 8, queue_size=64, dim=16) | kw))
@@ -42,7 +47,7 @@ def test_the_learner_is_the_bare_loop():
 
 
 def test_the_three_phases_are_seen():
-    out, N, T = Path(tempfile.mkdtemp()) / "run", 256, 0.2
+    out, N, T = new_folder(), 256, 0.2
     pretrain("sim", out, n_sim=256, tile=48, view=32, batch=16, min_size=8, pairs=72 * 16, queue_size=N, loss_weights=(1, 0, 0), device="cpu")
     image = read_metrics(out)["image"]
     peak = image.argmax()
@@ -53,10 +58,8 @@ def test_the_three_phases_are_seen():
 
 MICRO = dict(n_sim=20, tile=40, view=32, batch=8, min_size=8, pairs=8 * 8, queue_size=64, dim=16, device="cpu")
 
-def new_folder(): return Path(tempfile.mkdtemp()) / "run"
-
 def folder_of_images(n=6):
-    folder = Path(tempfile.mkdtemp())
+    (folder := new_folder()).mkdir()
     for k in range(n): Image.fromarray(np.random.default_rng(k).integers(0, 255, (100, 90), dtype="uint8")).save(folder / f"{k}.png")
     return folder
 
@@ -80,11 +83,11 @@ def same_in_parts(data, damage=False, **kw):
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit():
-    same_in_parts("sim")                                                                   # two steps an epoch: stopped after 7 of 8, in the middle of the fourth
+    same_in_parts("sim");                                                                  # two steps an epoch: stopped after 7 of 8, in the middle of the fourth
 
 
 def test_with_files_too():
-    same_in_parts(folder_of_images(), damage=True, unit="digital", pairs=5 * 8)                 # three steps an epoch
+    same_in_parts(folder_of_images(), damage=True, unit="digital", pairs=5 * 8);                 # three steps an epoch
 
 
 def test_with_a_scaled_loss_too():
@@ -156,6 +159,7 @@ def test_runs_are_not_overwritten_nor_mixed():
     test_fail(lambda: pretrain("sim", out, resume=True, **kw), contains="no run to resume")
     pretrain("sim", out, **kw)
     test_fail(lambda: pretrain("sim", out, **kw), contains="holds a run already")
+    pretrain("sim", out, resume=True, **kw)                                                # a run that has come to its end has nothing left to do
     test_fail(lambda: pretrain("sim", out, resume=True, **kw | dict(lr=0.5)), contains="lr was 0.06, is 0.5")
     test_fail(lambda: pretrain("sim", out.parent / "b", **kw | dict(device="tpu")), contains="unknown device")
     test_fail(lambda: pretrain("sim", out.parent / "b", amp="fp16", **kw), contains="amp fp16 was asked for")
@@ -171,7 +175,7 @@ def test_out_of_memory_says_which_setting_to_lower():
 
 def test_a_loss_that_is_no_number_stops_the_run_and_can_be_seen_again():
     out, kw = new_folder(), MICRO | dict(pairs=60 * 8, checkpoint_seconds=0)
-    test_fail(lambda: pretrain("sim", out, lr=1e30, **kw), contains="the loss is not a number from step 1 on (total nan")
+    with expect_fail(ValueError, regex="^the loss is not a number from step 1 on .total nan.*saved since.$"): pretrain("sim", out, lr=1e30, **kw)
     test_eq([p.name for p in (out / "checkpoints").iterdir()], ["step_00000001.safetensors"])       # step 0 blew the weights up, step 1 was seen to be no number
     assert all(t.isfinite().all() for k, t in read_checkpoint(out / "checkpoints/step_00000001.safetensors")[0].items() if "weight" in k)
     broken = json.loads((out / "broken.json").read_text())

@@ -2,6 +2,8 @@
 
 from di3cl.sarsense import *
 
+import pytest
+pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
 import tempfile
 from pathlib import Path
 import numpy as np, rasterio, torch

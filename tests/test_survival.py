@@ -43,13 +43,14 @@ def left_in_peace(steps, **kw):
 
 def test_twenty_kills_leave_the_same_network():
     torch.set_num_threads(1)
-    out, rng = Path(tempfile.mkdtemp()) / "run", random.Random(0)
+    out, rng = Path((folder := tempfile.TemporaryDirectory()).name) / "run", random.Random(0)
     lives = [one_life(out, rng, **SMALL) for _ in range(20)]
     tensors, last, _ = read_checkpoint(checkpoints(out / "checkpoints")[-1])
     expected = left_in_peace(last, **SMALL)
     assert all(torch.equal(v, tensors[f"model.{k}"]) for k, v in expected.items())           # both encoders, heads, queues, pointers
     cut_log(out / "metrics.csv", last)
     test_eq(read_metrics(out)["step"].tolist(), list(range(last)))                            # the log, without gap or repeat
+    folder.cleanup()
 
 
 def test_answer_lost_time():

@@ -116,6 +116,8 @@ def test_a_grey_picture_of_three_equal_bands_has_one():
 def test_open_tiles_knows_its_sources():
     test_eq((type(open_tiles("sim", 64, n=2)), type(open_tiles(coded_folder(), 64, "intensity"))), (SimTiles, FolderTiles))
     test_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")
+    import pytest
+    pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
     from di3cl.store import create, pack, publish_shard, StoreTiles
     create(store := Path(tempfile.mkdtemp()) / "store", unit="db", channels=["VV"], size=64)
     publish_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), {})

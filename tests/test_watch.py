@@ -46,3 +46,8 @@ def test_alarms_come_once_and_only_with_a_reason():
     (line,) = lines_of(lambda step: 0.5, 0.05)
     assert line.startswith("step 99: 50% of the time is spent waiting for tiles (640 a second)"), line
     test_eq(lines_of(lambda step: float("nan"), 0), [])                                     # no image loss, no spread, no opinion
+
+
+def test_a_full_disk_is_said():
+    row, values = (0, 0.06, None, 0.0, 1.0, 1.0), [1.0] * 9
+    test_fail(lambda: Record("/dev/full", None).write([row], [values]), contains="/dev/full: could not be written (No space left on device): make room")
