@@ -75,7 +75,7 @@ def test_a_probe_from_the_command_line_and_what_it_refuses():
     from di3cl.weights import save_weights
     folder = Path(tempfile.mkdtemp()); weights, report = folder / "weights.safetensors", folder / "probe.json"
     save_weights(Encoder("resnet10", 1, 16), weights, Preprocess("db", (-12,), (6,), (-40, 20), ("VV",)))
-    ask = lambda *words: di3cl("probe", *words, "--task", "water", "--size", 32, "--labels", 8, "--device", "cpu")
+    ask = lambda *words: di3cl("probe", "--task", "water", "--size", 32, "--labels", 8, "--device", "cpu", *words)       # of an option said twice the last counts
     code, out, err = ask(weights, "sim", "--out", report)
     assert code == 0 and "untrained resnet10" in out and "gain over image statistics" in out and report.exists(), (out, err)
     before = sorted(folder.iterdir())
