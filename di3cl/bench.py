@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and how close the step comes to what the machine can do.
+"""The simulator, the tiles, the views, the boxes and the training step on your machine, each beside a rival in the same run.
 
 Docs: https://di3cl.github.io/di3cl/bench.html.md"""
 
@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/bench.html.md"""
 # %% auto #0
 __all__ = ['MEASURES', 'USUAL', 'bench_sim', 'bench_tiles', 'bench_views', 'bench_boxes', 'bench', 'print_bench', 'save_bench']
 
-# %% ../nbs/91_bench.ipynb #36451fec
+# %% ../nbs/91_bench.ipynb #fca9ad53
 import json, logging, os, tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from .atomic import write_atomic
 from .curves import bench_curves
 from .devices import pick_device
 from .instances import sample_boxes
@@ -28,7 +29,6 @@ from .steps import bench_compile, bench_step
 from .stopwatch import contest, machine, threads
 from .tiles import FolderTiles, SimTiles
 from .views import make_views, sample_views
-from .weights import write_atomic
 
 # %% ../nbs/91_bench.ipynb #297955a3
 def bench_sim(config, device, **kw):

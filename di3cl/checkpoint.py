@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/checkpoint.html.md"""
 # %% auto #0
 __all__ = ['CheckpointError', 'save_checkpoint', 'checkpoints', 'read_checkpoint', 'newest', 'restore']
 
-# %% ../nbs/09a_checkpoint.ipynb #56454ccf
+# %% ../nbs/09a_checkpoint.ipynb #4fc192e4
 import json, logging
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .atomic import write_atomic
 from .encoder import misfit
-from .weights import digest, write_atomic
+from .weights import digest
 
 # %% ../nbs/09a_checkpoint.ipynb #0bc17cfa
 _log = logging.getLogger("di3cl")

@@ -8,8 +8,8 @@ Docs: https://di3cl.github.io/di3cl/cutting.html.md"""
 __all__ = ['AREA', 'read_windows', 'read_scene', 'to_tiles', 'shrink', 'convert', 'reasons', 'local_looks', 'dhash', 'Cut',
            'bounds', 'thumbnails', 'cut', 'collect']
 
-# %% ../nbs/14f_cutting.ipynb #09eec757
-import math, warnings
+# %% ../nbs/14f_cutting.ipynb #8cebf99d
+import math
 from collections import Counter
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from .sar import SarError, read_sar, to_unit
-from .store import pack, unpack
+from .store import pack
 
 # %% ../nbs/14f_cutting.ipynb #4076ea46
 AREA = 2**20   # pixels of a window, about: its copies stay in a processor's cache

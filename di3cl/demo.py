@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/tutorials/first_run.html.md"""
 __all__ = ['probe_patches', 'ask', 'verdict', 'draw_method', 'draw_neighbours', 'draw_story', 'demo', 'report', 'summary',
            'summary_of_seeds']
 
-# %% ../nbs/tutorials/first_run.ipynb #0ff1be85
+# %% ../nbs/tutorials/first_run.ipynb #23d62bcc
 import json, time
 from pathlib import Path
 from statistics import mean, stdev
@@ -17,6 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from .atomic import write_atomic
 from .contours import shallow_contours
 from .pairs import Pairs, make_config
 from .pretrain import new_model, pretrain
@@ -24,7 +25,7 @@ from .probe import answer, embed, gain, image_statistics, keep_common, score, si
 from .sar import show
 from .scenes import CLASSES, TEST_START
 from .tiles import SimTiles
-from .weights import load_weights, write_atomic
+from .weights import load_weights
 
 # %% ../nbs/tutorials/first_run.ipynb #f06d4696
 def probe_patches(channels=1):            # of the encoder

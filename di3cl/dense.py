@@ -7,16 +7,16 @@ Docs: https://di3cl.github.io/di3cl/dense.html.md"""
 # %% auto #0
 __all__ = ['Stages', 'stage_maps', 'dense_features', 'features_at', 'sample_pixels', 'local_statistics', 'encoder_reader',
            'statistics_reader', 'Pixels', 'collect', 'fit_pixels', 'predict_pixels', 'map_confusions', 'miou',
-           'by_group', 'encoder_contours', 'contour_counts', 'average_precision']
+           'encoder_contours', 'contour_counts', 'average_precision']
 
-# %% ../nbs/11a_dense.ipynb #24b98342
+# %% ../nbs/11a_dense.ipynb #0fb1aace
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from .contours import shallow_contours
-from .metrics import boundary_map, bootstrap_interval, buffered_counts, segmentation_report, tile_confusions
+from .metrics import boundary_map, buffered_counts, segmentation_report, tile_confusions
 from .probe import ASK
 from .sar import SarError
 
@@ -155,7 +155,7 @@ def predict_pixels(read, probes,   # a reader; {way: function from features to c
         for way, predict in probes.items(): answers[way].append(predict(f).cpu())
     return {way: torch.cat(a).view(*map(len, axes)) for way, a in answers.items()}
 
-# %% ../nbs/11a_dense.ipynb #ca8e6ccb
+# %% ../nbs/11a_dense.ipynb #bbc3032d
 def map_confusions(read, probes,   # a reader; {way: function from features to classes}
                    batches,        # of (images, labels, groups)
                    n_classes,
@@ -170,11 +170,6 @@ def map_confusions(read, probes,   # a reader; {way: function from features to c
 def miou(confusions):              # (groups, n, n)
     "Mean intersection over union of what the groups hold together."
     return segmentation_report(confusions.sum(0)).miou
-
-def by_group(confusions, group):   # (tiles, n, n), (tiles,) long
-    "The tiles of each block of ground added up, (groups, n, n)."
-    where = group.unique(return_inverse=True)[1]
-    return confusions.new_zeros(int(where.max()) + 1, *confusions.shape[1:]).index_add_(0, where, confusions)
 
 # %% ../nbs/11a_dense.ipynb #daf6edaf
 @torch.no_grad()

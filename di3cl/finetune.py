@@ -12,7 +12,7 @@ __all__ = ['FIELDS', 'Plan', 'TrainBatches', 'ValidBatches', 'make_learner', 'fi
 import warnings
 for text in (".*torch.jit.script.*", ".*mode.chained_assignment.*"): warnings.filterwarnings("ignore", text)   # fastai's, at import; nothing a user can act on
 
-# %% ../nbs/13d_finetune.ipynb #344dd4a6
+# %% ../nbs/13d_finetune.ipynb #66f71ed9
 import csv, json, math, os, platform, shutil, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +28,7 @@ from fastai.optimizer import Adam
 from tqdm.auto import tqdm
 
 import di3cl
+from .atomic import write_atomic
 from .crops import cut_crops, pick_places
 from .devices import pick_device
 from .labels import open_labels
@@ -36,7 +37,6 @@ from .prepare import introduce, make_areas, start
 from .sar import SarError
 from .scorecard import draw_report, print_scores, score_all, tally
 from .segment import DECODERS, MODEL, MODES, Segmenter, layers, make_loss, save_model, set_mode
-from .weights import write_atomic
 
 # %% ../nbs/13d_finetune.ipynb #e6cd45be
 @dataclass(frozen=True)

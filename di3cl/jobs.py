@@ -53,13 +53,13 @@ def known_unit(scene, source, s):   # Scene; Source; Settings
     if s.unit == "digital" and unit != "digital" and not source.stretch: raise SarError(f"source {source.name!r}: a digital store needs to know which dB become 0 and 255: stretch = [-25, 5], for example")
     return source
 
-# %% ../nbs/14h_jobs.ipynb #6924cb70
+# %% ../nbs/14h_jobs.ipynb #a624d5a6
 def plan(s, run=map):   # Settings; how to call a function for many
     "(jobs, {path: why it is not used})."
     jobs, skipped, room = [], {}, max(1, int(s.shard_mb * 2**20 / (len(s.channels) * s.size ** 2 * np.dtype(DTYPES[s.unit][0]).itemsize)))
     for number, source in enumerate(s.sources):
         scenes, source = find_scenes(source, number)
-        work, left = [], []
+        work = []
         for scene, l in zip(scenes, run(_look, scenes, [source] * len(scenes), [s.channels] * len(scenes))):
             step = s.size * source.average
             if isinstance(l, str): skipped[scene.paths[0]] = l; continue

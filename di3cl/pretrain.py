@@ -11,7 +11,7 @@ __all__ = ['cosine_lr', 'new_model', 'trained', 'Schedule', 'Save', 'make_learne
 import warnings
 for text in (".*torch.jit.script.*", ".*mode.chained_assignment.*"): warnings.filterwarnings("ignore", text)   # fastai's, at import; nothing a user can act on
 
-# %% ../nbs/10_pretrain.ipynb #aba671ea
+# %% ../nbs/10_pretrain.ipynb #8d41f5e1
 import json, logging, math, re, signal, sys, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -30,10 +30,10 @@ from .devices import memory_advice, out_of_memory, pick_amp, pick_device
 from .model import DI3CL
 from .pairs import Config, Pairs, fit_preprocess, make_config
 from .processes import Engine, agreed, from_first, gather, joined, lost, rank, size
-from .run import check_out, cut_log, locked, open_run, plot_curves, read_metrics, record_of, resume_state
+from .run import check_out, cut_log, locked, open_run, plot_curves, record_of, resume_state
 from .sar import Preprocess, SarError
 from .tiles import open_tiles
-from .watch import Record, monitors
+from .watch import Record
 from .weights import save_weights
 
 # %% ../nbs/10_pretrain.ipynb #3666db69

@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/report.html.md"""
 __all__ = ['COLUMNS', 'SCORES', 'contract', 'as_wanted', 'batches_of', 'probe_report', 'table', 'save_report', 'check_out',
            'show_report']
 
-# %% ../nbs/11b_report.ipynb #ca6f9395
+# %% ../nbs/11b_report.ipynb #f8b3a4e2
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +16,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .dense import by_group, collect, encoder_reader, fit_pixels, map_confusions, miou, statistics_reader
+from .atomic import write_atomic
+from .dense import collect, encoder_reader, fit_pixels, map_confusions, miou, statistics_reader
 from .devices import pick_device
 from .encoder import Encoder
-from .labels import few, open_labels, split
+from .labels import by_group, few, open_labels, split
 from .metrics import bootstrap_interval
 from .probe import Patches, answer, balance, balanced_accuracy, confusions, cut_patches, embed, image_statistics, keep_common
 from .sar import Preprocess, SarError, to_unit
 from .scenes import TEST_START
-from .weights import load, write_atomic
+from .weights import load
 
 # %% ../nbs/11b_report.ipynb #62b536a5
 def contract(source, preprocess,      # name of the weights, and their contract

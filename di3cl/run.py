@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/run.html.md"""
 # %% auto #0
 __all__ = ['FIELDS', 'record_of', 'check_out', 'open_run', 'locked', 'cut_log', 'resume_state', 'read_metrics', 'plot_curves']
 
-# %% ../nbs/09d_run.ipynb #bdf12f44
+# %% ../nbs/09d_run.ipynb #6a32a3d5
 import csv, json, logging, math, os, platform
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -16,11 +16,11 @@ from pathlib import Path
 import torch, torchvision
 
 import di3cl
+from .atomic import write_atomic
 from .checkpoint import checkpoints, newest
 from .pairs import Config
 from .processes import size
 from .sar import Preprocess, SarError
-from .weights import write_atomic
 
 # %% ../nbs/09d_run.ipynb #3fc90e55
 try: import fcntl

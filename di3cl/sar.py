@@ -8,13 +8,12 @@ Docs: https://di3cl.github.io/di3cl/sar.html.md"""
 __all__ = ['UNITS', 'DB_FLOOR', 'UnitError', 'check_unit', 'show', 'show_row', 'speckle', 'enl', 'multilook', 'to_unit',
            'SarImage', 'read_sar', 'Preprocess', 'SarError']
 
-# %% ../nbs/00_sar.ipynb #bc5cc1d3
+# %% ../nbs/00_sar.ipynb #8bd5e40e
 import math, warnings
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, rasterio, torch
+import matplotlib.pyplot as plt, rasterio, torch
 from fastcore.basics import patch
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning

@@ -7,12 +7,10 @@ Docs: https://di3cl.github.io/di3cl/sarsense.html.md"""
 # %% auto #0
 __all__ = ['summary', 'draw_store', 'sheet', 'rejected_sheet', 'save_pictures']
 
-# %% ../nbs/15_sarsense.ipynb #7099409c
-import json
+# %% ../nbs/15_sarsense.ipynb #2e55ed5d
 from collections import Counter
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure

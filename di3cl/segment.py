@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/segment.html.md"""
 __all__ = ['DECODERS', 'MODES', 'MODEL', 'RUN', 'pyramid', 'make_decoder', 'Segmenter', 'set_mode', 'layers', 'cross_entropy',
            'make_loss', 'save_model', 'read_model_label', 'load_model']
 
-# %% ../nbs/13_segment.ipynb #90d56549
+# %% ../nbs/13_segment.ipynb #d39921bd
 import hashlib, json
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import di3cl
+from .atomic import write_atomic
 from .encoder import Encoder, misfit
 from .masks import IGNORE
 from .sar import Preprocess, SarError, to_unit
-from .weights import WeightsError, _open, digest, write_atomic
+from .weights import WeightsError, _open, digest
 
 # %% ../nbs/13_segment.ipynb #77fece4d
 def pyramid(encoder, x):       # an Encoder; (B, C, H, W), normalised

@@ -8,13 +8,12 @@ Docs: https://di3cl.github.io/di3cl/sources.html.md"""
 __all__ = ['LAYOUTS', 'PRODUCT_BANDS', 'Source', 'Settings', 'settings_faults', 'read_settings', 'Layout', 'recognise', 'Scene',
            'list_files', 'find_scenes', 'Look', 'look']
 
-# %% ../nbs/14d_sources.ipynb #b915ebc9
+# %% ../nbs/14d_sources.ipynb #d797480c
 import fnmatch, glob, os, re, tomllib, warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from .files import SarError, _open

@@ -7,8 +7,8 @@ Docs: https://di3cl.github.io/di3cl/stopwatch.html.md"""
 # %% auto #0
 __all__ = ['synchronise', 'stopwatch', 'race', 'threads', 'Row', 'memory', 'memory_of', 'rows_of', 'contest', 'Clock', 'machine']
 
-# %% ../nbs/90a_stopwatch.ipynb #f3470e5a
-import ctypes, os, platform, sys, time
+# %% ../nbs/90a_stopwatch.ipynb #0443c433
+import ctypes, os, platform, time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path

@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/store.html.md"""
 __all__ = ['DTYPES', 'COLUMNS', 'pack', 'unpack', 'schema', 'disk_errors', 'publish_file', 'publish_shard', 'create', 'read_json',
            'read_manifest', 'StoreTiles', 'verify']
 
-# %% ../nbs/01a_store.ipynb #e3b562bf
+# %% ../nbs/01a_store.ipynb #03352586
 import hashlib, io, json, logging, os, zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
+from .atomic import write_atomic
 from .sar import SarError
 
 # %% ../nbs/01a_store.ipynb #56d812bc
@@ -49,7 +50,7 @@ def schema():
     pa, _ = _arrow()
     return pa.schema([(k, pa.dictionary(pa.int32(), pa.string()) if t == "text" else getattr(pa, t)()) for k, t in COLUMNS.items()])
 
-# %% ../nbs/01a_store.ipynb #5d47502e
+# %% ../nbs/01a_store.ipynb #0bb3f74c
 @contextmanager
 def disk_errors(folder):
     "A full disk, or a forbidden one, in a line that says what to do."
@@ -58,15 +59,9 @@ def disk_errors(folder):
         raise SarError(f"{folder}: cannot write ({e.strerror or e}). What is finished is safe; make room, then run the same command again: it goes on where it stopped.") from e
 
 def publish_file(path, *pieces):   # where it shall be; bytes
-    "Write a file whole or not at all."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as f:
-            for p in pieces: f.write(p)
-            f.flush(); os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally: temporary.unlink(missing_ok=True)
+    "Write a file whole or not at all, in a folder that is made when missing."
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, *pieces)
 
 def _parquet(table):
     "A table as the bytes of a Parquet file."

@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/watch.html.md"""
 # %% auto #0
 __all__ = ['monitors', 'Alarm', 'Record']
 
-# %% ../nbs/09e_watch.ipynb #d2b88f1b
+# %% ../nbs/09e_watch.ipynb #1a2e81f9
 import csv, json, logging, math, os, time
 from collections import deque
 from functools import partial
@@ -19,10 +19,10 @@ from fastai.callback.core import Callback
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
+from .atomic import write_atomic
 from .losses import unit_vectors
 from .processes import SharedError, gather, rank, size, total
 from .sar import SarError
-from .weights import write_atomic
 
 # %% ../nbs/09e_watch.ipynb #15d8c27b
 @torch.no_grad()

@@ -2,25 +2,18 @@
 
 from di3cl.cutting import *
 
-import tempfile, warnings
+import tempfile
 from pathlib import Path
 
 import numpy as np, rasterio, torch
 from fastcore.test import *
-from rasterio.transform import from_origin
+from di3cl import testing
 from di3cl.sar import SarError, multilook, speckle, to_unit
 from di3cl.sources import Settings, Source, find_scenes, look
 from di3cl.store import unpack
 from di3cl.cutting import *
 
-def write_scene(path, data, crs="EPSG:32632", origin=(600_000, 6_600_000), pixel=10., **kw):
-    "A small raster at a place on the ground; returns its path."
-    data = np.asarray(data); data = data[None] if data.ndim == 2 else data
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2], dtype=data.dtype, crs=crs,
-                           transform=from_origin(*origin, pixel, pixel) if crs else None, **kw) as f: f.write(data)
-    return str(path)
+def write_scene(*args, **kw): return str(testing.write_scene(*args, **kw))
 
 def ground(h=96, w=128, bands=1, looks=4, seed=0):
     "A patchwork of fields as power, under speckle."

@@ -94,6 +94,7 @@ def test_a_probe_of_pixels_finds_what_is_there():
 
 
 def test_streamed_confusions_are_those_of_the_maps():
+    from di3cl.labels import by_group
     from di3cl.metrics import confusion_matrix
     g = torch.Generator().manual_seed(0)
     image, label = torch.randn(5, 1, 24, 24, generator=g), torch.randint(0, 3, (5, 24, 24), generator=g).to(torch.uint8)

@@ -5,7 +5,7 @@ from pathlib import Path
 from fastcore.test import *
 
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
-ROOMS = ("files sar devices shapes scenes store tiles masks labels views instances contours losses encoder model weights checkpoint pairs processes run watch pretrain survival "
+ROOMS = ("testing atomic files sar devices shapes scenes store tiles masks labels views instances contours losses encoder model weights checkpoint pairs processes run watch pretrain "
          "metrics probe dense probe_report crops segment scorecard prepare finetune sources download cutting kinship jobs sarsense demo stopwatch rivals steps curves bench cli").split()
 
 def imports_of(path):

@@ -7,18 +7,13 @@ from pathlib import Path
 
 import numpy as np, rasterio
 from fastcore.test import *
+from di3cl.testing import write_raster
 from rasterio.windows import Window
 
 _keep = tempfile.TemporaryDirectory()
 folder = Path(_keep.name)
 
-def write(name, x, **kw):
-    "Write (C, H, W) into the temporary folder; returns the path."
-    driver = dict(tif="GTiff", png="PNG", jpg="JPEG", bin="ENVI")[name.split(".")[1]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(folder / name, "w", driver=driver, count=len(x), height=x.shape[1], width=x.shape[2], dtype=x.dtype, **kw) as f: f.write(x)
-    return folder / name
+def write(name, x, **kw): return write_raster(folder / name, x, **kw)     # (C, H, W)
 
 rng = np.random.default_rng(0)
 ground = (60 + 20 * np.sin(np.add.outer(np.arange(64) / 9, np.arange(64) / 7)) * rng.gamma(4, 1 / 4, (1, 64, 64)) + 20).astype("uint8")

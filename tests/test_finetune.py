@@ -2,11 +2,12 @@
 
 from di3cl.finetune import *
 
-import contextlib, csv, io, json, tempfile, warnings
+import contextlib, csv, io, json, tempfile
 from pathlib import Path
 
-import numpy as np, pytest, rasterio, torch
+import numpy as np, pytest, torch
 from fastcore.test import *
+from di3cl.testing import write_pairs, write_raster
 from fastai.callback.core import Callback
 from di3cl.labels import open_labels
 from di3cl.prepare import make_areas, start
@@ -17,22 +18,10 @@ from di3cl.segment import RUN, Segmenter, load_model
 from di3cl.weights import WeightsError
 smp = pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
 
-def write(path, array, unit=None):
-    "Write (C, H, W) as a GeoTIFF without a map."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver="GTiff", count=len(array), height=array.shape[1], width=array.shape[2], dtype=array.dtype) as f:
-            f.write(array)
-            if unit: f.update_tags(unit=unit)
-
-def lakes(d, n=6, unit="db", shift=0.0, channels=1):
+def lakes(folder, n=6, unit="db", shift=0.0, channels=1):
     "A folder of n images and masks, 64 x 64, water at the left of each, and how far it reaches differs."
-    scenes = simulate(n, 64, channels=channels)
-    for k in range(n):
-        wet = (torch.arange(64) < 10 + 6 * k).expand(64, 64)
-        write(f"{d}/{k}.tif", to_unit(torch.where(wet, scenes.image[k] - 8, scenes.image[k]) + shift, "db", unit).numpy(), unit)
-        write(f"{d}/{k}_mask.tif", wet[None].numpy().astype("uint8"))
-    return d
+    wet = (torch.arange(64) < 10 + 6 * torch.arange(n)[:, None, None]).expand(n, 64, 64)
+    return write_pairs(folder, to_unit(simulate(n, 64, channels=channels).image - 8. * wet[:, None] + shift, "db", unit).numpy(), wet, unit)
 
 QUICK = dict(steps=4, checks=2, batch=2, crop=32, width=32, size=32, arch="resnet10", device="cpu")
 
@@ -102,7 +91,7 @@ def test_modes_do_what_they_say():
 def test_ground_too_small_to_watch_any_is_still_learned_from():
     with tempfile.TemporaryDirectory() as d:
         Path(f"{d}/data").mkdir(); scene = simulate(1, 128).image[0, :, :64]
-        write(f"{d}/data/a.tif", scene.numpy(), "db"); write(f"{d}/data/a_mask.tif", (scene > scene.median()).numpy().astype("uint8"))
+        write_raster(f"{d}/data/a.tif", scene.numpy(), tags=dict(unit="db")); write_raster(f"{d}/data/a_mask.tif", (scene > scene.median()).numpy().astype("uint8"))
         quick(f"{d}/data", f"{d}/run", share=0.2)                                     # two rows of tiles by four columns: one column, a gap, two columns
         config = json.loads(Path(f"{d}/run/config.json").read_text())
         test_eq(config["tiles"], dict(train=4, val=0, test=2))

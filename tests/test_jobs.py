@@ -4,27 +4,18 @@ from di3cl.jobs import *
 
 import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
-import json, os, subprocess, sys, tempfile, time, warnings
+import json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 from unittest import mock
 
 import numpy as np, rasterio, torch
 from fastcore.test import *
-from rasterio.transform import from_origin
+from di3cl.testing import write_scene
 from di3cl.sar import SarError
 from di3cl.sources import Settings, Source, read_settings
 from di3cl.store import StoreTiles, read_manifest, verify
 from di3cl.jobs import *
 
-def write_scene(path, data, crs="EPSG:32632", origin=(600_000, 6_600_000), pixel=10., **kw):
-    "A small raster at a place on the ground; returns its path."
-    data = np.asarray(data); data = data[None] if data.ndim == 2 else data
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2], dtype=data.dtype, crs=crs,
-                           transform=from_origin(*origin, pixel, pixel) if crs else None, **kw) as f: f.write(data)
-    return path
 
 def noise(h=64, w=64, bands=1, seed=0):
     rng = np.random.default_rng(seed)

@@ -2,12 +2,13 @@
 
 from di3cl.labels import *
 
-import logging, tempfile, warnings
+import logging, tempfile
 from pathlib import Path
 
-import numpy as np, rasterio, torch
+import numpy as np, torch
 from affine import Affine
 from fastcore.test import *
+from di3cl.testing import write_raster
 from rasterio.crs import CRS
 from di3cl.labels import _places
 from di3cl.masks import Grid
@@ -16,16 +17,7 @@ from di3cl.scenes import TEST_START, simulate
 
 NORTH = Affine(10, 0, 600_000, 0, -10, 6_600_000)          # 10 m pixels, somewhere in UTM zone 32
 
-def raster(path, array, unit=None, **kw):
-    "Write (H, W) or (C, H, W) as the suffix says, folders and all."
-    path, array = Path(path), np.asarray(array)
-    array = array[None] if array.ndim == 2 else array
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver={".png": "PNG", ".tif": "GTiff"}[path.suffix], count=len(array), height=array.shape[1], width=array.shape[2], dtype=array.dtype, **kw) as f:
-            f.write(array)
-            if unit: f.update_tags(unit=unit)
+def raster(path, array, unit=None, **kw): return write_raster(path, array, tags=dict(unit=unit) if unit else {}, **kw)
 
 def field(h, w, seed=0): return np.random.default_rng(seed).normal(-12, 3, (h, w)).astype("float32")
 def halves(h, w): return (np.arange(w) >= w // 2).astype("uint8") * np.ones((h, 1), "uint8")        # left 0, right 1

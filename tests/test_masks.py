@@ -2,27 +2,18 @@
 
 from di3cl.masks import *
 
-import contextlib, tempfile, warnings
+import contextlib, tempfile
 from pathlib import Path
 
-import numpy as np, rasterio, torch
+import numpy as np, torch
 from affine import Affine
 from fastcore.test import *
+from di3cl.testing import write_scene
 from di3cl.sar import SarError
 
 NORTH = Affine(10, 0, 600_000, 0, -10, 6_600_000)          # 10 m pixels, somewhere in UTM zone 32
 
-def raster(path, array, crs=None, transform=NORTH, **kw):
-    "Write (H, W) or (C, H, W) as the suffix says, folders and all."
-    path, array = Path(path), np.asarray(array)
-    array = array[None] if array.ndim == 2 else array
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place = dict(crs=crs, transform=transform) if crs else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver={".png": "PNG", ".tif": "GTiff"}[path.suffix], count=len(array), height=array.shape[1], width=array.shape[2], dtype=array.dtype, **place, **kw) as f:
-            f.write(array)
-    return path
+def raster(path, array, crs=None, transform=NORTH, **kw): return write_scene(path, array, crs, transform=transform, **kw)
 
 def field(h, w, seed=0): return np.random.default_rng(seed).normal(-12, 3, (h, w)).astype("float32")
 def halves(h, w): return (np.arange(w) >= w // 2).astype("uint8") * np.ones((h, 1), "uint8")        # left 0, right 1

@@ -2,33 +2,22 @@
 
 from di3cl.prepare import *
 
-import tempfile, warnings
+import tempfile
 from pathlib import Path
 
-import numpy as np, rasterio, torch
+import numpy as np, torch
 from fastcore.test import *
+from di3cl.testing import write_pairs, write_raster
 from di3cl.encoder import Encoder
 from di3cl.labels import open_labels
 from di3cl.sar import Preprocess, SarError, to_unit
 from di3cl.scenes import simulate
 from di3cl.weights import WeightsError, save_weights
 
-def write(path, array, unit=None):
-    "Write (C, H, W) as a GeoTIFF without a map."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver="GTiff", count=len(array), height=array.shape[1], width=array.shape[2], dtype=array.dtype) as f:
-            f.write(array)
-            if unit: f.update_tags(unit=unit)
-
-def lakes(d, n=6, unit="db", shift=0.0, channels=1):
+def lakes(folder, n=6, unit="db", shift=0.0, channels=1):
     "A folder of n images and masks, 64 x 64, water at the left of each, and how far it reaches differs."
-    scenes = simulate(n, 64, channels=channels)
-    for k in range(n):
-        wet = (torch.arange(64) < 10 + 6 * k).expand(64, 64)
-        write(f"{d}/{k}.tif", to_unit(torch.where(wet, scenes.image[k] - 8, scenes.image[k]) + shift, "db", unit).numpy(), unit)
-        write(f"{d}/{k}_mask.tif", wet[None].numpy().astype("uint8"))
-    return d
+    wet = (torch.arange(64) < 10 + 6 * torch.arange(n)[:, None, None]).expand(n, 64, 64)
+    return write_pairs(folder, to_unit(simulate(n, 64, channels=channels).image - 8. * wet[:, None] + shift, "db", unit).numpy(), wet, unit)
 
 
 def test_areas_are_apart_and_few_labels_are_few():
@@ -65,7 +54,7 @@ def test_weights_are_fed_what_they_know_or_refuse():
         test_fail(lambda: start(db, ids, f"{d}/none.safetensors"), contains="no such file")
         test_fail(lambda: start(db, ids, "random", normalise="x"), contains="unknown normalise")
         (Path(d) / "flat").mkdir(); lakes(f"{d}/flat")
-        for k in range(6): write(f"{d}/flat/{k}.tif", np.full((1, 64, 64), 3, "float32"), "db")
+        for k in range(6): write_raster(f"{d}/flat/{k}.tif", np.full((1, 64, 64), 3, "float32"), tags=dict(unit="db"))
         test_fail(lambda: start(open_labels(f"{d}/flat", "water", 32), ids, "random"), contains="the one value 3")
     a, b, c = (start(open_labels("sim", "water", 32, n=9, n_test=2), [0, 1], "random", "resnet10", seed=s)[0].conv1.weight for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)

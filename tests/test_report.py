@@ -4,8 +4,9 @@ from di3cl.probe_report import *
 
 import json, tempfile
 from pathlib import Path
-import rasterio, torch
+import torch
 from fastcore.test import *
+from di3cl.testing import write_raster
 from di3cl.encoder import Encoder
 from di3cl.probe_report import *
 from di3cl.sar import Preprocess, SarError
@@ -23,10 +24,9 @@ def weights_file(unit="db", channels=("VV",)):
 def labelled_folder(images, labels, unit="db"):
     "Pairs on disk: images/k.tif tagged with its unit, masks/k.png."
     folder = Path(tempfile.mkdtemp())
-    for sub in ("images", "masks"): (folder / sub).mkdir()
     for k, (x, y) in enumerate(zip(images, labels)):
-        with rasterio.open(folder / f"images/{k}.tif", "w", driver="GTiff", height=x.shape[1], width=x.shape[2], count=len(x), dtype="float32") as f: f.write(x.numpy()); f.update_tags(unit=unit)
-        with rasterio.open(folder / f"masks/{k}.png", "w", driver="PNG", height=y.shape[0], width=y.shape[1], count=1, dtype="uint8") as f: f.write(y.numpy()[None])
+        write_raster(folder / f"images/{k}.tif", x.numpy(), tags=dict(unit=unit), dtype="float32")
+        write_raster(folder / f"masks/{k}.png", y.numpy(), dtype="uint8")
     return folder
 
 

@@ -2,12 +2,12 @@
 
 from di3cl.run import *
 
-import json, logging, math, tempfile
-from contextlib import contextmanager
+import json, math, tempfile
 from pathlib import Path
 
 import torch
 from fastcore.test import *
+from di3cl.testing import heard
 from di3cl.pairs import make_config
 from di3cl.sar import Preprocess
 
@@ -19,15 +19,6 @@ def some_record(preprocess=Preprocess("db", (-12.,), (4.,), (-30., 5.), ("VV",))
     return record
 
 def new_folder(): return Path(tempfile.mkdtemp()) / "run"
-
-@contextmanager
-def heard():
-    "What is logged meanwhile."
-    lines, handler = [], logging.Handler()
-    handler.emit = lambda r: lines.append(r.getMessage())
-    log = logging.getLogger("di3cl"); log.addHandler(handler)
-    try: yield lines
-    finally: log.removeHandler(handler)
 
 
 def test_only_the_same_run_goes_on():

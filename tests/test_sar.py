@@ -9,6 +9,7 @@ import numpy as np, rasterio, torch
 from rasterio import Affine
 from fastcore.test import *
 from scipy.stats import expon, gamma, kstest
+from di3cl.testing import write_raster
 
 def seeded(seed): return torch.Generator().manual_seed(seed)
 
@@ -137,16 +138,9 @@ def test_averaging_decibels_is_biased_by_the_closed_form():
 _keep = tempfile.TemporaryDirectory()      # removed when Python ends
 folder = Path(_keep.name)
 
-def write(name, x, driver="GTiff", tags={}, units=None, **kw):
+def write(name, x, driver="GTiff", units=None, **kw):
     "Write an array (C, H, W) into the temporary folder; returns the path."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")    # pictures have no georeference, and rasterio says so
-        (folder / name).unlink(missing_ok=True)
-        with rasterio.open(folder / name, "w", driver=driver, count=len(x), height=x.shape[1], width=x.shape[2], **{"dtype": x.dtype, **kw}) as f:
-            f.write(x)
-            if tags: f.update_tags(**tags)
-            if units: f.units = units
-    return folder / name
+    return write_raster(folder / name, x, driver, after=units and (lambda f: setattr(f, "units", units)), **kw)
 
 def cut(path, share):
     "The same file, only its first part, as after a broken download."

@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
 import tempfile
 from pathlib import Path
-import numpy as np, rasterio, torch
+import numpy as np, torch
 from fastcore.test import *
-from rasterio.transform import from_origin
+from di3cl.testing import write_scene
 from di3cl.jobs import build
 from di3cl.pairs import Pairs, fit_preprocess, make_config
 from di3cl.sar import SarError
@@ -21,10 +21,10 @@ from di3cl.sarsense import *
 
 def small_store(n=3, **kw):
     "A store of n simulated scenes, 40 km apart, in tiles of 32 pixels."
-    folder = Path(tempfile.mkdtemp()); (folder / "in").mkdir()
+    folder = Path(tempfile.mkdtemp())
     for k, x in enumerate(simulate(n, 64).image.numpy()):
         if k == 1: x[:, :, :20] = np.nan
-        with rasterio.open(folder / f"in/{k}.tif", "w", driver="GTiff", count=1, height=64, width=64, dtype="float32", crs="EPSG:32632", transform=from_origin(5e5, 5e6 + 40_000 * k, 10, 10)) as f: f.write(x)
+        write_scene(folder / f"in/{k}.tif", x, origin=(5e5, 5e6 + 40_000 * k))
     build(read_settings(folder / "in", unit="db", size=32, min_spread=0., **kw), folder / "store")
     return folder / "store"
 

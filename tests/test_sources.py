@@ -2,26 +2,16 @@
 
 from di3cl.sources import *
 
-import tempfile, warnings
+import tempfile
 from pathlib import Path
 
-import numpy as np, rasterio
+import numpy as np
 from fastcore.test import *
+from di3cl.testing import write_scene
 from di3cl.sar import SarError
 from di3cl.sources import *
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 
-def write_scene(path, data, crs="EPSG:32632", origin=(600_000, 6_600_000), pixel=10., names=(), driver="GTiff", transform=None, **kw):
-    "A small raster at a place on the ground; returns its path."
-    data = np.asarray(data); data = data[None] if data.ndim == 2 else data
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver=driver, count=len(data), height=data.shape[1], width=data.shape[2], dtype=data.dtype, crs=crs,
-                           transform=(transform or from_origin(*origin, pixel, pixel)) if crs else None, **kw) as f:
-            f.write(data)
-            for i, n in enumerate(names, 1): f.set_band_description(i, n)
-    return path
 
 def noise(h=64, w=64, bands=1, seed=0): return (10 * np.log10(np.random.default_rng(seed).gamma(4, .25, (bands, h, w))) - 12).astype("float32")
 

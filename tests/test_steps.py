@@ -8,17 +8,11 @@ from unittest import mock
 
 import pytest, torch
 from fastcore.test import *
+from di3cl.testing import FakeTime
 
 from di3cl.pairs import make_config
 from di3cl.steps import _and_views
 from di3cl.stopwatch import Clock
-
-class FakeTime:
-    "A clock that moves only when told to, in place of time.perf_counter: no test here depends on the speed of a machine."
-    def __init__(self): self.now = 0.
-    def __call__(self): return self.now
-    def work(self, seconds): return lambda: setattr(self, "now", self.now + seconds)
-    def installed(self): return mock.patch.object(time, "perf_counter", self)
 
 CPU = torch.device("cpu")
 def small_step(**kw): return set_up(make_config("tiny", **{**SMALL, **kw}), CPU)

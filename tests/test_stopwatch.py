@@ -3,17 +3,10 @@
 from di3cl.stopwatch import *
 
 import time
-from unittest import mock
 
 import torch
 from fastcore.test import *
-
-class FakeTime:
-    "A clock that moves only when told to, in place of time.perf_counter: no test here depends on the speed of a machine."
-    def __init__(self): self.now = 0.
-    def __call__(self): return self.now
-    def work(self, seconds): return lambda: setattr(self, "now", self.now + seconds)
-    def installed(self): return mock.patch.object(time, "perf_counter", self)
+from di3cl.testing import FakeTime
 
 
 def test_a_race_runs_in_turns_and_does_not_count_the_warm_up():

@@ -2,11 +2,12 @@
 
 from di3cl.tiles import *
 
-import tempfile, warnings
+import tempfile
 from pathlib import Path
 
-import numpy as np, rasterio, torch
+import numpy as np, torch
 from fastcore.test import *
+from di3cl.testing import write_raster
 from di3cl.sar import SarError
 
 
@@ -27,15 +28,9 @@ def coded(h, w, k):
     "An image that says at every pixel which image and which pixel it is."
     return (k * 1_000_000 + np.add.outer(np.arange(h) * 1000, np.arange(w))).astype("float32")
 
-def write_tif(path, array, **kw):
-    array = array if array.ndim == 3 else array[None]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver="GTiff", count=len(array), height=array.shape[1], width=array.shape[2], dtype=array.dtype, **kw) as f: f.write(array)
-
 def coded_folder(shapes=((100, 130), (64, 200), (70, 64))):
     folder = Path(tempfile.mkdtemp())
-    for k, (h, w) in enumerate(shapes): write_tif(folder / f"{k}.tif", coded(h, w, k))
+    for k, (h, w) in enumerate(shapes): write_raster(folder / f"{k}.tif", coded(h, w, k))
     return folder
 
 
@@ -75,7 +70,7 @@ def test_a_tiny_cache_changes_nothing():
 
 def test_tiles_are_finite():
     folder = Path(tempfile.mkdtemp()); image = coded(64, 64, 1); image[:, :20] = np.nan
-    write_tif(folder / "border.tif", image)
+    write_raster(folder / "border.tif", image)
     batch = FolderTiles(folder, size=64, unit="intensity").batch([0])
     assert batch.isfinite().all()
     assert ((batch[0, 0, :, :20] - np.nanquantile(image, 0.5, method="lower")).abs() < 1).all()
@@ -94,9 +89,9 @@ def test_damaged_files_are_counted_and_too_many_stop():
 
 
 def test_mixtures_are_refused_by_name():
-    folder = coded_folder(); write_tif(folder / "3.tif", np.stack([coded(64, 64, 3)] * 2))
+    folder = coded_folder(); write_raster(folder / "3.tif", np.stack([coded(64, 64, 3)] * 2))
     test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="3.tif has 2 band(s)")
-    folder = coded_folder(); write_tif(folder / "3.tif", np.ones((64, 64), "uint16"))
+    folder = coded_folder(); write_raster(folder / "3.tif", np.ones((64, 64), "uint16"))
     test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="uint16")
     test_fail(lambda: FolderTiles(coded_folder(), size=32), contains="unit")             # untagged, undeclared
     test_fail(lambda: FolderTiles(coded_folder(), size=32, unit="decibel"), contains="digital")
@@ -107,7 +102,7 @@ def test_mixtures_are_refused_by_name():
 
 def test_a_grey_picture_of_three_equal_bands_has_one():
     folder, grey = Path(tempfile.mkdtemp()), np.random.default_rng(0).integers(0, 255, (64, 64), dtype="uint8")
-    write_tif(folder / "grey.tif", np.stack([grey] * 3))
+    write_raster(folder / "grey.tif", np.stack([grey] * 3))
     tiles = FolderTiles(folder, size=64, unit="digital")
     test_eq(tiles.channels, 1)
     test_eq(tiles.batch([0])[0, 0].numpy(), grey.astype("float32"))

@@ -2,12 +2,12 @@
 
 from di3cl.watch import *
 
-import json, logging, tempfile, time
-from contextlib import contextmanager
+import json, tempfile, time
 from pathlib import Path
 
 import torch
 from fastcore.test import *
+from di3cl.testing import heard
 from di3cl.pairs import make_config
 
 
@@ -22,16 +22,6 @@ def test_monitors_know_a_collapse_from_a_sphere():
     test_close(m["found"], 1 / 512, eps=1e-6)                               # all queries name the same key
     strangers = torch.randn(512, 128, generator=g)
     assert monitors(sphere, strangers)["found"] < 0.02
-
-
-@contextmanager
-def heard():
-    "What is logged meanwhile."
-    lines, handler = [], logging.Handler()
-    handler.emit = lambda r: lines.append(r.getMessage())
-    log = logging.getLogger("di3cl"); log.addHandler(handler)
-    try: yield lines
-    finally: log.removeHandler(handler)
 
 
 def test_alarms_come_once_and_only_with_a_reason():
