@@ -50,7 +50,7 @@ def bench_curves(config, device, **kw):
     for axis, c in tqdm(points(config), desc="curves", unit="point", leave=False): rows.append(in_fresh_process(point, axis, c, config, device, **kw))
     return sorted(rows, key=lambda r: (list(AXES).index(r.setting), int(r.name)))
 
-# %% ../nbs/90d_curves.ipynb #f06d88ce
+# %% ../nbs/90d_curves.ipynb #0d111954
 def draw_curves(rows):               # from `bench_curves`
     "Two rows of panels, one column an axis: time and memory."
     import matplotlib.pyplot as plt
@@ -61,6 +61,6 @@ def draw_curves(rows):               # from `bench_curves`
         column[0].plot(x, [v / base for v in x], ":", color="0.6")
         column[0].plot(x, ratio, "o-"); column[1].plot(x, held, "o-", color="tab:orange")
         column[0].set(xscale="log", yscale="log", ylim=(min(0.2, *ratio) / 1.2, 1.3 * max(r.ratio for r in rows))); column[0].minorticks_off()
-        column[1].set(xlabel=axis, ylim=(0, None)); column[1].set_xticks(x, x, rotation=90); column[1].minorticks_off()
-    axes[0, 0].set_ylabel("time of a step,\nx the base"); axes[1, 0].set_ylabel("peak memory, GB")
+        column[1].set_xlabel(axis); column[1].set_xticks(x, x, rotation=90); column[1].minorticks_off()
+    axes[0, 0].set_ylabel("time of a step,\nx the base"); axes[1, 0].set(ylabel="peak memory, GB", ylim=(0, 1.1e-3 * max(r.memory or 0 for r in rows) or None))
     return fig

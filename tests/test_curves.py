@@ -5,6 +5,7 @@ from di3cl.curves import *
 import os
 from unittest import mock
 
+import matplotlib.pyplot as plt
 import torch
 from fastcore.test import *
 
@@ -45,3 +46,4 @@ def test_curves_can_be_drawn():
     fig = draw_curves([row(axis, k, float(k)) for axis in ("batch", "view", "queue_size", "n_boxes") for k in (1, 2)])
     test_eq([ax.get_xlabel() for ax in fig.axes[4:]], ["batch", "view", "queue_size", "n_boxes"])
     test_eq(fig.axes[0].lines[1].get_ydata().tolist(), [1, 2])
+    plt.close(fig)

@@ -3,7 +3,7 @@
     python tools/run.py                    # every notebook
     python tools/run.py nbs/03_views.ipynb
 """
-import base64, io, sys, time
+import base64, io, os, sys, time
 from pathlib import Path
 
 import nbformat
@@ -38,10 +38,11 @@ def run(path):
     for c in nb.cells:
         if c.cell_type == "code": c.execution_count, c.outputs = None, tidy(c.outputs)
         c.metadata.pop("execution", None)
-    nb.metadata.pop("language_info", None)
+    for k in ("language_info", "widgets"): nb.metadata.pop(k, None)   # what a kernel and its progress bars leave behind
     nbformat.write(nb, path)
     print(f"{path}: {time.time() - start:.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)   # a test runner's "agg" would leave every notebook without its figures
     for p in map(Path, sys.argv[1:] or notebooks()): run(p)
