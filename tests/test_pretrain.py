@@ -4,7 +4,6 @@ from di3cl.pretrain import *
 
 import json, math, os, random, signal, subprocess, sys, tempfile, time
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
@@ -16,6 +15,7 @@ from di3cl.pairs import *
 from di3cl.pretrain import *
 from di3cl.processes import Engine, in_processes, rank
 from di3cl.run import read_metrics
+from di3cl.testing import apart
 from di3cl.tiles import SimTiles
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -104,12 +104,6 @@ def test_nothing_draws_from_a_global_generator():
     test_eq(states(), before)
 
 
-def started(out, **kw):
-    "pretrain in a process of its own."
-    process = get_context("fork").Process(target=pretrain, args=("sim", out), kwargs=MICRO | kw)
-    process.start()
-    return process
-
 def wait_for(what, process, seconds=120):
     until = time.time() + seconds
     while not what(): time.sleep(0.02); assert process.is_alive() and time.time() < until
@@ -120,10 +114,10 @@ def steps_logged(out): return (out / "metrics.csv").read_text().count("\n") - 1 
 def test_signals_save_and_leave_with_their_code():
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         out = new_folder()
-        process = started(out, pairs=10**6)
-        wait_for(lambda: steps_logged(out) >= 10, process)
-        os.kill(process.pid, number); process.join()
-        test_eq(process.exitcode, code)
+        with apart(pretrain, "sim", out, **MICRO | dict(pairs=10**6)) as process:
+            wait_for(lambda: steps_logged(out) >= 10, process)
+            os.kill(process.pid, number); process.join(120)
+            test_eq(process.exitcode, code)
         test_eq(read_checkpoint(checkpoints(out / "checkpoints")[-1])[1], steps_logged(out))   # of the very last step
     test_fail(lambda: pretrain("sim", out, resume=True, **MICRO), contains="pairs was 1000000, is 64")
 

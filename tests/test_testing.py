@@ -5,7 +5,7 @@ from di3cl.testing import *
 import logging, tempfile, time
 from pathlib import Path
 
-import numpy as np, rasterio
+import numpy as np, rasterio, torch
 from fastcore.test import *
 
 
@@ -35,3 +35,13 @@ def test_time_passes_by_work_alone():
         began = time.perf_counter(); clock.work(2.5)()
         test_eq((began, time.perf_counter()), (0, 2.5))
     assert time.perf_counter() != 2.5
+
+
+def test_a_process_apart_computes_and_is_killed():
+    threads = torch.get_num_threads(); torch.set_num_threads(2)
+    heavy = lambda: torch.randn(300, 300) @ torch.randn(300, 300) + torch.randn(10**6).exp().sum()
+    heavy()                                                        # wakes the threads of this process
+    with apart(heavy) as process: process.join(60); test_eq(process.exitcode, 0)
+    with apart(time.sleep, 60) as process: assert process.is_alive()
+    test_eq(process.exitcode, -9)
+    torch.set_num_threads(threads)

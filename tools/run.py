@@ -24,7 +24,8 @@ def tidy(outputs):
     "Drop progress bars and widget states, which teach nothing once they are over; keep figures and text."
     kept = []
     for o in outputs:
-        if o.output_type == "stream" and o.name == "stderr" or "application/vnd.jupyter.widget-view+json" in o.get("data", {}): continue
+        if o.output_type == "stream" and o.name == "stderr": continue
+        if o.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None) and "image/png" not in o.data: continue   # an explorer leaves its picture
         if "image/png" in o.get("data", {}): o.data["image/png"] = shrink(o.data["image/png"])
         o.pop("execution_count", None) if o.output_type != "execute_result" else o.update(execution_count=None)
         kept.append(o)
