@@ -1,14 +1,31 @@
 """The pilot: which parts of DI3CL help a small encoder, on which task, and by how much?
 
-    python benchmarks/pilot.py train --runs RUNS                     # resumable; one arm after the other, 20 minutes and more each on one core
-    python benchmarks/pilot.py train --runs RUNS --only "DI3CL"      # one arm: two processes can share the work
+    python benchmarks/pilot.py train --runs RUNS                 # resumable; one arm after the other, about 20 minutes each on one core
+    python benchmarks/pilot.py train --runs RUNS --only DI3CL    # one arm: two processes can share the work
+    python benchmarks/pilot.py tune  --runs RUNS --data DATA     # frozen and full fine-tuning; resumable
+    python benchmarks/pilot.py score --runs RUNS --data DATA     # -> benchmarks/results/pilot.json
+
+DATA is a folder laid out as the README of our trial data says (KOMPSAT-5 water, AIRSAR San Francisco); it is not part of the project. Without --data
+only simulated scenes are used. Nothing of DATA is seen in pre-training, and no setting was chosen on any test area.
 """
-import argparse, csv, logging, warnings
+import argparse, csv, itertools, json, logging, platform, warnings
 from pathlib import Path
 
+import rasterio
+import torch
 from rasterio.errors import NotGeoreferencedWarning
 
-from di3cl.pretrain import pretrain
+from di3cl.atomic import write_atomic
+from di3cl.finetune import Plan, fit, make_learner
+from di3cl.labels import by_group, few, open_labels, split
+from di3cl.pairs import make_config
+from di3cl.prepare import Areas, sample
+from di3cl.pretrain import new_model, pretrain
+from di3cl.sar import Preprocess, read_sar
+from di3cl.scorecard import Tally, statistics, tally
+from di3cl.segment import Segmenter, make_loss, pyramid
+from di3cl.testing import write_raster
+from di3cl.weights import load_weights
 
 ARMS = {                                                     # settings of the tiny preset that differ; `random` needs no run
     "MoCo v2":         dict(loss_weights=(1, 0, 0)),
@@ -26,15 +43,146 @@ def train(args):
         out = folder(args, arm)
         if (out / "weights.safetensors").exists() or args.only not in (None, arm): continue
         print(f"--- {arm}", flush=True)
-        pretrain("sim", out, "tiny", seed=0, resume=(out / "config.json").exists(), checkpoint_seconds=60, pairs=args.pairs, n_sim=16384, **settings)
+        pretrain("sim", out, "tiny", seed=0, resume=(out / "config.json").exists(), checkpoint_seconds=60, pairs=args.pairs, n_sim=8192, **settings)
+
+# ---------------------------------------------------------------- the tasks
+
+LABELS, SEEDS = (8, 64), range(3)
+FROZEN = Plan(mode="frozen", steps=150, checks=1, crop=64)   # its crop is not used: cached features are of whole tiles
+FULL = Plan(steps=200, checks=1, crop=64, lr=5e-4)
+FULL_ARMS, FULL_TASKS = ("random", "MoCo v2", "DI3CL"), ("landcover", "water, KOMPSAT-5")
+
+def kompsat(args):
+    "Image and mask pairs of KOMPSAT-5 as 13 wants them."
+    out = args.runs / "k5"
+    for p in sorted((args.data / "k5_water/img").glob("*.tif")) if not out.exists() else []:
+        for here, there in ((p, f"images/{p.stem}.tif"), (args.data / f"k5_water/mask/{p.stem}_label.tif", f"masks/{p.stem}.tif")):
+            (out / there).parent.mkdir(parents=True, exist_ok=True); (out / there).symlink_to(here.resolve())
+    (out / "legend.csv").write_text("value,class\n0,land\n255,water\n")
+    return open_labels(out, "water", 128, "amplitude")
+
+def san_francisco(args):
+    out, data = args.runs / "sf", args.data / "sf_airsar_landcover"
+    write_raster(out / "T11.tif", read_sar(data / "T11.bin", unit="intensity").data.numpy(), tags=dict(unit="intensity"))
+    with rasterio.open(data / "label.png") as f: write_raster(out / "T11_mask.tif", f.read(1))
+    (out / "legend.csv").write_text("value,class\n0,unlabelled\n1,bare soil\n2,mountain\n3,water\n4,urban\n5,vegetation\n")
+    return open_labels(out, "landcover", 64)
+
+def tasks(args):
+    "{task: (Labelled, training ids, test ids)}, ground apart, the same for every arm and seed."
+    out = {name: open_labels("sim", name, 96, n=128) for name in ("landcover", "water", "road")}
+    if args.data: out |= {"water, KOMPSAT-5": kompsat(args), "land cover, San Francisco": san_francisco(args)}
+    share = {"water, KOMPSAT-5": 0.5, "land cover, San Francisco": 0.35}
+    return {name: (labelled, *split(labelled, share.get(name, 0.25))) for name, labelled in out.items()}
+
+def begin(args, arm, name, labelled, ids, seed):
+    "(Encoder, Preprocess): the contract of pre-training on simulated scenes; fitted to the training tiles where the calibration is another."
+    encoder, pre = load_weights(folder(args, "MoCo v2" if arm == "random" else arm) / "weights.safetensors")
+    if arm == "random": encoder = new_model(make_config("tiny"), 1, seed).encoder
+    return encoder, pre if name in ("landcover", "water", "road") else Preprocess.fit(*sample(labelled, ids), pre.channels)
+
+# ---------------------------------------------------------------- frozen, from features that are computed once
+
+@torch.inference_mode()
+def features(model, labelled, ids):
+    "The six maps of every tile, and its labels."
+    parts = [pyramid(model.encoder, model.feed(x, labelled.unit)) for x in labelled.batch(ids)[0].split(16)]
+    return [torch.cat(level) for level in zip(*parts)], labelled.batch(ids)[1].long()
+
+def decode(model, maps, size): return torch.nn.functional.interpolate(model.head(model.decoder(maps)), maps[0].shape[-2:], mode="bilinear")[..., :size, :size]
+
+def frozen(model, labelled, ids, seed):
+    "Train the decoder on whole tiles, half of them flipped."
+    g, plan, loss = torch.Generator().manual_seed(seed), FROZEN, make_loss(FROZEN.loss)
+    with torch.no_grad(): maps, label = features(model.eval(), labelled, ids)
+    learnable = [*model.decoder.parameters(), *model.head.parameters()]
+    optimizer = torch.optim.AdamW(learnable, plan.lr, weight_decay=plan.weight_decay)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, plan.steps)
+    model.decoder.train()
+    for _ in range(plan.steps):
+        some, flip = torch.randint(len(ids), (plan.batch,), generator=g), torch.rand((), generator=g) < 0.5
+        turn = (lambda x: x.flip(-1)) if flip else (lambda x: x)       # of the maps: convolutions do not commute exactly with a flip, but nearly
+        loss(decode(model, [turn(m[some].clone()) for m in maps], labelled.size), turn(label[some])).backward()
+        optimizer.step(); optimizer.zero_grad(); rate.step()
+
+def tune_one(args, way, name, labelled, ids, test, labels, arm, seed, cache):
+    learn = few(labelled, ids, labels, seed)
+    encoder, pre = begin(args, arm, name, labelled, ids, seed)
+    torch.manual_seed(seed)
+    model = Segmenter(encoder.to(memory_format=torch.channels_last), pre, labelled.classes)
+    if way == "full":
+        fit(make_learner(model, labelled, Areas(learn, [], test), FULL, seed), FULL, seed)
+        return tally(model.eval(), labelled, test)
+    frozen(model, labelled, learn, seed)
+    if (key := (name, arm, seed if arm == "random" else 0)) not in cache:          # the test tiles' features, once an encoder
+        cache.clear(); cache[key] = features(model.eval(), labelled, test)[0]
+    levels = zip(*(m.split(16) for m in cache[key]))
+    return tally(lambda image, unit: decode(model.eval(), [m.clone() for m in next(levels)], labelled.size), labelled, test)
+
+def jobs(names):
+    "(way, task, arm, seed, labels), in the order in which features can be kept."
+    for name, arm, seed, labels in itertools.product(names, ("random", *ARMS), SEEDS, LABELS): yield "frozen", name, arm, seed, labels
+    for name, arm, seed in itertools.product(names, FULL_ARMS, SEEDS):
+        if name in FULL_TASKS: yield "full", name, arm, seed, 8
+
+def place(args, *job): return args.runs / "tallies" / ("__".join(map(str, job)).replace(" ", "_").replace(",", "") + ".pt")
+
+def tune(args):
+    (args.runs / "tallies").mkdir(exist_ok=True)
+    there, cache = tasks(args), {}
+    for way, name, arm, seed, labels in jobs(there):
+        if (to := place(args, way, name, arm, seed, labels)).exists() or args.only not in (None, arm): continue
+        t = tune_one(args, way, name, *there[name], labels, arm, seed, cache)
+        torch.save(t._asdict(), to.with_suffix(".tmp")); to.with_suffix(".tmp").rename(to)
+        print(f"{way}, {name}, {arm}, seed {seed}, {labels} labels: mIoU {statistics(there[name][0])['miou'][1](t.confusion):.3f}", flush=True)
+
+# ---------------------------------------------------------------- scores
+
+SCORES = {"landcover": ("miou", "boundary f1", "oa"), "water": ("iou water", "boundary f1"), "road": ("iou road", "road f1, buffered", "road connectivity")}
+
+def interval(runs, statistic, rivals=None, n=400):
+    "Mean over seeds and 95 % interval, of a score or of its difference to a rival's, resampling blocks of ground and seeds together."
+    g = torch.Generator().manual_seed(0)
+    at = lambda some, k, blocks: statistic(some[k][blocks])
+    value = lambda seeds, blocks: sum(at(runs, k, blocks) - (at(rivals, k, blocks) if rivals else 0) for k in seeds) / len(seeds)
+    S, G = len(runs), len(runs[0])
+    draws = [value(torch.randint(S, (S,), generator=g).tolist(), torch.randint(G, (G,), generator=g)) for _ in range(n)]
+    return [round(x, 4) for x in (value(range(S), torch.arange(G)), *torch.tensor(draws, dtype=torch.float64).nanquantile(torch.tensor([.025, .975], dtype=torch.float64)).tolist())]
+
+def rows_of(args, way, name, labelled, labels, arms):
+    read = lambda arm: [Tally(**torch.load(place(args, way, name, arm, seed, labels), weights_only=True)) for seed in SEEDS]
+    found = {arm: read(arm) for arm in arms}
+    for score in SCORES[labelled.task]:
+        field, statistic = statistics(labelled)[score]
+        units = {arm: [by_group(getattr(t, field), t.group) for t in runs] for arm, runs in found.items()}
+        for arm in arms:
+            row = dict(way=way, task=name, labels=labels, arm=arm, score=score, value=interval(units[arm], statistic), by_seed=[round(statistic(u), 4) for u in units[arm]])
+            for rival in ("random", "MoCo v2"):
+                if arm != rival: row[f"over {rival}"] = interval(units[arm], statistic, units[rival])
+            yield row
+
+def cost(args, arm):
+    "What pre-training took."
+    rows = list(csv.DictReader(open(folder(args, arm) / "metrics.csv")))
+    return dict(arm=arm, pairs=int(rows[-1]["step"]) * make_config("tiny").batch, minutes=round(float(rows[-1]["seconds"]) / 60, 1))
+
+def score(args):
+    there, rows = tasks(args), []
+    for way, arms, counts in (("frozen", ("random", *ARMS), LABELS), ("full", FULL_ARMS, (8,))):
+        for name, labels in itertools.product(there, counts):
+            if way == "frozen" or name in FULL_TASKS: rows += rows_of(args, way, name, there[name][0], labels, arms)
+    sizes = {name: dict(train=len(a), test=len(b), blocks=len(t.groups[torch.tensor(b)].unique()), size=t.size) for name, (t, a, b) in there.items()}
+    record = dict(command="python benchmarks/pilot.py score", pretraining=[cost(args, arm) for arm in ARMS], tasks=sizes, machine=platform.platform(), torch=torch.__version__, rows=rows)
+    write_atomic(Path(__file__).parent / "results/pilot.json", (json.dumps(record, indent=1) + "\n").encode())
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train",))
+    parser.add_argument("what", choices=("train", "tune", "score"))
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--only", choices=ARMS)
-    parser.add_argument("--pairs", type=int, default=200_000)
+    parser.add_argument("--data", type=Path, help="the real data; left out: simulated only")
+    parser.add_argument("--only", choices=("random", *ARMS))
+    parser.add_argument("--pairs", type=int, default=160_000)
     args = parser.parse_args()
-    train(args)
+    dict(train=train, tune=tune, score=score)[args.what](args)

@@ -2,8 +2,8 @@
 
     python benchmarks/sarsense.py [PART ...] [--scratch /tmp/sarsense]     # -> benchmarks/results/sarsense.json, part by part
 
-Parts: cutting reading loader memory flat opening killed full. `opening` needs the store that `flat` leaves in the scratch folder; `full` needs the right to mount a tmpfs. 10 GB of disk.
-Ratios come from one run, in turns, as medians; one thread where nothing else is said.
+Parts: cutting reading loader memory flat opening killed full real. `opening` needs the store that `flat` leaves in the scratch folder; `full` needs the right to mount a tmpfs; `real` the images
+of ../shared/data. 10 GB of disk. Ratios come from one run, in turns, as medians; one thread where nothing else is said.
 """
 import argparse, json, os, re, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
@@ -45,21 +45,25 @@ def turns(runners, n=5, clock=time.perf_counter):
     return {k: median(v) for k, v in times.items()}
 
 def cutting(scratch):
-    "Cutting with all checks and the writing of shards, against rasterio merely reading the same windows; in seconds of the processor, since other programs had their share of it."
+    """Cutting with all checks and the writing of shards, against rasterio merely reading the same windows as float32 arrays; in seconds of the processor, since other programs had their share of it.
+    What `read_sar` remembers of sound blocks is forgotten each time: a build meets every block once."""
     import rasterio, torch
-    from di3cl.cutting import read_windows
+    from di3cl.files import _remembered
     from di3cl.jobs import plan, run_job
     torch.set_num_threads(1); out = {}
-    for name, kw in {"float32 dB, deflate": dict(compress="deflate", db=True), "float32 dB, LZW": dict(compress="lzw", db=True), "uint16, deflate": dict(compress="deflate"), "uint16, raw": {}, "uint16, raw strips": dict(tiled=False, blockxsize=None, blockysize=None)}.items():
+    strips = dict(tiled=False, blockxsize=None, blockysize=None)
+    for name, kw in {"float32 dB, deflate": dict(compress="deflate", db=True), "float32 dB, deflate with predictor": dict(compress="deflate", predictor=3, db=True), "float32 dB, LZW": dict(compress="lzw", db=True),
+                     "uint16, deflate": dict(compress="deflate"), "uint16, raw": {}, "uint16, raw strips": strips}.items():
         path = scene(scratch / "in" / "scene.tif", 4096, 1, **kw); s = settings([path], unit="db" if "db" in kw else "amplitude")
         (jobs, _), store = plan(s), scratch / "cut"
         def read():
             with rasterio.open(path) as f:
-                for _, l, (y, x, h, w) in (k for j in jobs for k in j.work): f.read(window=((y, y + h), (x, x + w)))
+                for _, l, (y, x, h, w) in (k for j in jobs for k in j.work): f.read(window=((y, y + h), (x, x + w)), out_dtype="float32")
         def make():
+            _remembered.cache_clear()
             for j in jobs: run_job(j, s, store)
         t = turns(dict(read=read, cut=make), clock=time.process_time); shutil.rmtree(store)
-        out[f"{name}: ratio to reading"] = t["read"] / t["cut"]; out[f"{name}: tiles per CPU second"] = 1024 / t["cut"]
+        out |= {f"{name}: ratio to reading": t["read"] / t["cut"], f"{name}: tiles per CPU second": 1024 / t["cut"], f"{name}: microseconds a tile beyond reading": (t["cut"] - t["read"]) / 1024 * 1e6}
     return out
 
 def reading(scratch):
@@ -196,17 +200,36 @@ def full(scratch):
         return {"told": told.replace(str(scratch), "..."), "tiles that open": n, "damaged": len(bad), "identical when finished": contents(small / "store") == contents(scratch / "disk/whole")}
     finally: subprocess.run(["umount", small]); shutil.rmtree(scratch / "disk"); small.rmdir()
 
-PARTS = dict(cutting=cutting, reading=reading, loader=loader, memory=memory, flat=flat, opening=opening, killed=killed, full=full)
+def real(scratch):
+    "One store of everything that is radar under ../shared/data, by real.toml, and a short run from it."
+    from di3cl.jobs import build
+    from di3cl.pretrain import pretrain
+    from di3cl.run import read_metrics
+    from di3cl.sarsense import save_pictures
+    from di3cl.sources import read_settings
+    from di3cl.store import read_manifest, verify
+    for p in ("real", "real_run"): shutil.rmtree(scratch / p, ignore_errors=True)
+    notes = build(read_settings(ROOT / "benchmarks/real.toml"), scratch / "real"); table = read_manifest(scratch / "real")[0]
+    save_pictures(scratch / "real", scratch / "real_look")
+    count = lambda c: {str(r["values"]): r["counts"] for r in table[c].value_counts().to_pylist()}
+    pretrain(str(scratch / "real"), scratch / "real_run", "tiny", device="cpu", tile=96, view=64, pairs=64 * 30)
+    loss = read_metrics(scratch / "real_run")["total"]
+    return {"tiles": count("source"), "units of their sources": count("unit"), "splits": count("split"), "kept and rejected": notes["counts"], "scenes used": notes["scenes"],
+            "scenes skipped": [re.sub(r"\S*/shared/data/", "", v) for v in notes["skipped"].values()], "damaged": len(verify(scratch / "real")[1]),
+            "steps": len(loss), "loss, first five steps": float(np.mean(loss[:5])), "loss, last five steps": float(np.mean(loss[-5:]))}
+
+PARTS = dict(cutting=cutting, reading=reading, loader=loader, memory=memory, flat=flat, opening=opening, killed=killed, full=full, real=real)
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("parts", nargs="*", help="all if left out"); args.add_argument("--scratch", type=Path, default=Path("/tmp/sarsense"))
+    from di3cl.stopwatch import machine
     a = args.parse_args(); out = ROOT / "benchmarks/results/sarsense.json"
     for name in a.parts or PARTS:
         a.scratch.mkdir(parents=True, exist_ok=True)
         found = PARTS[name](a.scratch); print(name, found, flush=True)
-        results = json.loads(out.read_text()) if out.exists() else {}
-        out.write_text(json.dumps({k: (results | {name: found})[k] for k in PARTS if k in results or k == name}, indent=1) + "\n")
+        results = (json.loads(out.read_text()) if out.exists() else {}) | {name: found | {"machine": machine()}}
+        out.write_text(json.dumps({k: results[k] for k in PARTS if k in results}, indent=1) + "\n")
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["child"]: print(json.dumps(child(*sys.argv[2:])))

@@ -11,7 +11,7 @@ __all__ = ['write_atomic']
 import os
 from pathlib import Path
 
-# %% ../nbs/00e_atomic.ipynb #540e28a9
+# %% ../nbs/00e_atomic.ipynb #6ba2d886
 def write_atomic(path,      # where the file shall be; its folder is there
                  *pieces):  # bytes, one after the other
     "Write a file whole or not at all: under another name in the same folder, flushed to disk, then renamed."
@@ -23,4 +23,7 @@ def write_atomic(path,      # where the file shall be; its folder is there
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
+    except OSError as e:
+        if e.filename: e.filename, e.filename2 = str(path), None       # the name that the caller knows
+        raise
     finally: temporary.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ Docs: https://di3cl.github.io/di3cl/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Preset', 'Device', 'Unit', 'Recipe', 'Contour', 'Amp', 'Out', 'On', 'Seed', 'tiles', 'Store', 'Task',
-           'Normalise', 'Decoder', 'Mode', 'Loss', 'demo', 'first_of_all', 'spread', 'pretrain', 'tiles_build',
-           'tiles_verify', 'tiles_info', 'probe', 'finetune', 'bench', 'in_one_line', 'main']
+           'Normalise', 'Decoder', 'Mode', 'Loss', 'demo', 'first_of_all', 'spread', 'pretrain', 'tiles_fetch',
+           'tiles_build', 'tiles_verify', 'tiles_info', 'probe', 'finetune', 'predict', 'bench', 'in_one_line', 'main']
 
 # %% ../nbs/90_cli.ipynb #82f1cae7
 import errno, logging, os, sys
@@ -80,10 +80,17 @@ def pretrain(data: Annotated[str, typer.Argument(help="'sim', a folder of radar 
     run(data, out, preset.value, unit and unit.value, seed, device.value, resume, amp=amp.value, **{k: v for k, v in given.items() if v is not None})
     if first_of_all(): typer.echo(f"done: {out / 'weights.safetensors'}, {out / 'metrics.csv'}, {out / 'curves.png'}")
 
-# %% ../nbs/90_cli.ipynb #e0f0741b
+# %% ../nbs/90_cli.ipynb #8926a7c0
 tiles = typer.Typer(no_args_is_help=True, help="A store of tiles: build it, verify it, look at it.")
 app.add_typer(tiles, name="tiles")
 Store = Annotated[Path, typer.Argument(help="Folder of a store.")]
+
+@tiles.command("fetch")
+def tiles_fetch(files: Annotated[Path, typer.Argument(help="A text file, one line a file: its checksum, and its address.")],
+                out: Annotated[Path, typer.Option(help="Folder for the files, and for what the archives among them hold.")]):
+    "Download files, compare them with their checksums, unpack archives; run it again to go on."
+    from di3cl.download import fetch_list
+    for path in fetch_list(files, out): typer.echo(path)
 
 @tiles.command("build")
 def tiles_build(sources: Annotated[list[str], typer.Argument(help="One settings file (.toml), or files, folders and globs of rasters.")],
@@ -170,21 +177,50 @@ def finetune(data: Annotated[str, typer.Argument(help="'sim', or a folder of ima
         decoder=decoder.value, mode=mode.value, loss=loss.value, **plan)
     typer.echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}, {out / 'report.png'}")
 
-# %% ../nbs/90_cli.ipynb #d9b91226
+# %% ../nbs/90_cli.ipynb #1d6c68e6
 @app.command()
-def bench(what: Annotated[list[str] | None, typer.Argument(help="sim, tiles, views, boxes, step: all of these if left out; also compile, curves, which take long.")] = None,
+def predict(scene: Annotated[Path, typer.Argument(help="A radar image of any size and raster format.")],
+            out: Annotated[Path, typer.Argument(metavar="MAP.tif", help="The map, a cloud-optimised GeoTIFF; must not exist.")],
+            model: Annotated[str, typer.Option(help="Folder that di3cl finetune made; with --features also weights: a .safetensors file, the folder of a run, or a Hugging Face id.")],
+            unit: Annotated[Unit | None, typer.Option(help="Unit of a scene that carries no tag. It is never guessed.")] = None,
+            bands: Annotated[str | None, typer.Option(help="Which bands of the scene, in the model's order: names (VV,VH) or numbers (2,1).")] = None,
+            nodata: Annotated[float | None, typer.Option(help="Value of pixels without data, where no tag says so (0 in many Sentinel-1 products).")] = None,
+            probabilities: Annotated[Path | None, typer.Option(help="Also write the probabilities of all classes, a .tif.")] = None,
+            vector: Annotated[Path | None, typer.Option(help="Also write outlines, or centre lines of roads: a .gpkg or .geojson.")] = None,
+            picture: Annotated[Path | None, typer.Option(help="Also draw scene and map beside each other, a .png.")] = None,
+            stage: Annotated[int | None, typer.Option("--features", min=1, max=4, help="Write the encoder's features of this stage instead of a map.")] = None,
+            tile: Annotated[int, typer.Option(help="Side of a tile, pixels, a multiple of 32; smaller needs less memory.")] = 640,
+            overlap: Annotated[int, typer.Option(help="By how many pixels tiles overlap, a multiple of 32.")] = 128,
+            resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+            device: On = Device.auto):
+    "Map a scene larger than memory: georeferenced, with names and colours, ready for a GIS."
+    from di3cl import predict as p
+    given = dict(unit=unit and unit.value, bands=bands, nodata=nodata, tile=tile, overlap=overlap, device=device.value, resume=resume)
+    if stage and (probabilities or vector or picture): raise typer.BadParameter("--features writes no map: leave --probabilities, --vector and --picture out")
+    if stage: typer.echo(f"done: {out}, {p.features(scene, out, model, stage, **given)} features of stage {stage}"); return
+    if picture: p.check_free(picture)
+    shares = p.predict(scene, out, model, probabilities=probabilities, vector=vector, **given)
+    typer.echo(f"done: {out}, " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    if picture: p.save_picture(picture, scene, out, probabilities, given["unit"])
+
+# %% ../nbs/90_cli.ipynb #f4821d1b
+@app.command()
+def bench(what: Annotated[list[str] | None, typer.Argument(help="sim, tiles, views, boxes, step: all of these if left out; also compile, processes, curves, predict, which take long.")] = None,
           preset: Annotated[Preset, typer.Option(help="The preset whose sizes are measured.")] = Preset.tiny,
           batch: Annotated[int | None, typer.Option(min=2, help="Tiles in a step; the preset's if left out.")] = None,
           device: On = Device.auto,
           out: Annotated[Path | None, typer.Option(help="Also write the rows as JSON, with device and versions.")] = None):
     "Measure rates, each beside a rival or a ceiling in the same run."
     from di3cl import bench as b
+    from di3cl.probe_report import check_out
+    if out: check_out(out)
     rows = b.bench(tuple(what or b.USUAL), preset.value, device.value, **({} if batch is None else {"batch": batch}))
     b.print_bench(rows)
     if out: b.save_bench(rows, out)
 
-# %% ../nbs/90_cli.ipynb #de43500f
-_REMEDIES = {errno.ENOSPC: "make room on the disk, then go on with --resume", errno.ENOENT: "check the path", errno.EEXIST: "it is in the way: name another, or remove it",
+# %% ../nbs/90_cli.ipynb #19177625
+_REMEDIES = {errno.ENOSPC: "make room on the disk, then go on with --resume", errno.ENOENT: "check the path", errno.EFBIG: "this file system holds no file so large, write to another",
+             errno.EEXIST: "it is in the way: name another, or remove it",
              errno.ENOTDIR: "a file is in the way: name another folder"} | dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name another place, or ask for the right to write here")
 
 def in_one_line(error):

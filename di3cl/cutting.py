@@ -8,9 +8,10 @@ Docs: https://di3cl.github.io/di3cl/cutting.html.md"""
 __all__ = ['AREA', 'read_windows', 'read_scene', 'to_tiles', 'shrink', 'convert', 'reasons', 'local_looks', 'dhash', 'Cut',
            'bounds', 'thumbnails', 'cut', 'collect']
 
-# %% ../nbs/15c_cutting.ipynb #8cebf99d
+# %% ../nbs/15c_cutting.ipynb #a627df0d
 import math
 from collections import Counter
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,8 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 from .sar import SarError, read_sar, to_unit
 from .store import pack
 
-# %% ../nbs/15c_cutting.ipynb #4076ea46
-AREA = 2**20   # pixels of a window, about: its copies stay in a processor's cache
+# %% ../nbs/15c_cutting.ipynb #a497d4fa
+AREA = 2**20   # pixels, about, that are read at a time, and that are worked on: more would cost memory, fewer would cost time
 
 def _side(length, block, step, most):
     "Of the multiples of `block` from `step` to `most`, the one that yields most tiles along `length`; the larger, where equal."
@@ -34,20 +35,23 @@ def _side(length, block, step, most):
 def read_windows(height, width, block,  # of the raster, and the (rows, columns) stored together
                  step,                  # pixels of the raster that make the side of a tile
                  area=AREA):
-    "Windows (row, col, height, width) that share no block and hold whole tiles, row by row."
+    "Windows (row, col, height, width) that share no block and hold a tile or more, row by row; as far as the raster goes, of whole blocks."
     if min(height, width) < step: return []
     if block[1] >= width:                                    # strips
         cols = width if -(-step // block[0]) * block[0] * width <= 8 * area else 8 * area // step // step * step
         rows = _side(height, min(block[0], height), step, area // cols)
     else: rows, cols = (_side(n, min(b, n), step, max(math.isqrt(area), 3 * step)) for n, b in zip((height, width), block))
-    whole = lambda at, n, length: min(n, length - at) // step * step
-    return [(y, x, a, b) for y in range(0, height, rows) for x in range(0, width, cols) if (a := whole(y, rows, height)) and (b := whole(x, cols, width))]
+    def needed(at, n, length, block):
+        "Of the n pixels from `at` on, the blocks that whole tiles touch."
+        most = min(n, length - at)
+        return min(-(-(most // step * step) // block) * block, most)
+    return [(y, x, a, b) for y in range(0, height, rows) for x in range(0, width, cols) if (a := needed(y, rows, height, block[0])) and (b := needed(x, cols, width, block[1]))]
 
-# %% ../nbs/15c_cutting.ipynb #ceb6b050
+# %% ../nbs/15c_cutting.ipynb #30383764
 def read_scene(scene, look, window, source):
     "(C, h, w) in the scene's unit, validity (h, w), unit: the bands that the store wants, from all files of the scene."
     images = [read_sar(p, window, source.unit or None) for p in scene.paths]
-    data, valid = torch.cat([i.data for i in images]) if len(images) > 1 else images[0].data, torch.stack([i.valid for i in images]).all(0)
+    data, valid = torch.cat([i.data for i in images]) if len(images) > 1 else images[0].data, reduce(torch.logical_and, [i.valid for i in images])
     if len({i.unit for i in images}) > 1: raise SarError(f"{scene.paths[0]}: files of this scene are tagged with different units")
     if len(look.names) < len(data) and len(scene.paths) == 1 and len(data) == 3 and look.take == (0,):
         if not (torch.equal(data[0], data[1]) and torch.equal(data[0], data[2])): raise SarError(f"{scene.paths[0]}: its three bands are not one grey picture; name all of them in the settings: bands = [...]")
@@ -74,16 +78,18 @@ def convert(x, unit, to, stretch):   # tensor in `unit`; "db" | "digital"; what 
     elif to == "db": raise SarError("digital numbers in a store of dB: no formula leads from one to the other; leave this source out, or build a digital store")
     return (x - stretch[0]) * (255 / (stretch[1] - stretch[0])) if to == "digital" and stretch else x
 
-# %% ../nbs/15c_cutting.ipynb #60f8a480
+# %% ../nbs/15c_cutting.ipynb #8caf2dd5
 def reasons(x, valid, s):   # (n, C, S, S) in the unit of the source; (n, 1, S, S) bool; Settings
-    "Why tiles are rejected as they were measured: '', 'no data' or 'cut off', n of them. (Every second row is enough for a share.)"
-    full, x, v = bool(valid.all()), x[:, :, ::2], valid[:, :, ::2]
-    share = torch.ones(len(x)) if full else valid.float().mean((1, 2, 3))
-    ends = (x if full else x.masked_fill(~v, torch.inf)).amin((2, 3), True), (x if full else x.masked_fill(~v, -torch.inf)).amax((2, 3), True)
-    at = torch.stack([(x == e if full else (x == e) & v).float().mean((2, 3)).amax(1) for e in ends]).amax(0) / share.clamp(min=1e-6)
-    return ["no data" if a < s.min_valid else "cut off" if b > s.max_saturated else "" for a, b in zip(share.tolist(), at.tolist())]
+    "Why tiles are rejected as they were measured: '', 'no data' or 'cut off', n of them."
+    x, valid, ends = x.numpy(), valid.numpy(), np.zeros(len(x))
+    full = valid.all()
+    has = np.array([np.count_nonzero(v) for v in valid])
+    for end in ((x if full else np.where(valid, x, np.inf)).min((2, 3), keepdims=True), (x if full else np.where(valid, x, -np.inf)).max((2, 3), keepdims=True)):
+        at = (x == end) & valid if not full else x == end
+        ends = np.maximum(ends, [max(map(np.count_nonzero, a)) for a in at])
+    return ["no data" if n == 0 or n < s.min_valid * valid[0].size else "cut off" if e > s.max_saturated * n else "" for n, e in zip(has, ends)]
 
-# %% ../nbs/15c_cutting.ipynb #c731dd02
+# %% ../nbs/15c_cutting.ipynb #2c6c8440
 def local_looks(x, unit):   # (n, C, S, S) in a physical unit
     "Median over 8 x 8 windows, a quarter of all, of mean^2 / variance of the power; one a tile (of its first channel)."
     q = x.shape[-1] // 16
@@ -93,12 +99,12 @@ def local_looks(x, unit):   # (n, C, S, S) in a physical unit
 
 def dhash(x):   # (n, C, S, S)
     "64-bit perceptual hashes of the first channels, uint64."
-    cells = adaptive_avg_pool2d(x[:, :1], (8, 9))[:, 0]
+    cells = adaptive_avg_pool2d(x[:, 0, :x.shape[2] // 8 * 8].unflatten(1, (8, -1)).mean(2), (8, 9))      # rows first: quickly added
     return np.packbits((cells[:, :, 1:] > cells[:, :, :-1]).flatten(1).numpy(), axis=1).view(">u8")[:, 0].astype("uint64")
 
-# %% ../nbs/15c_cutting.ipynb #727c64c9
+# %% ../nbs/15c_cutting.ipynb #d1d4e84e
 class Cut(NamedTuple):
-    raw: np.ndarray     # (n, C, size, size) as the store keeps them
+    tiles: list         # n arrays (C, size, size), as the store keeps them
     columns: dict       # of the manifest, n values each
     rejected: list      # (reason, thumbnail (32, 32) uint8), a few of each reason
     counts: Counter     # tiles kept, and rejected by reason
@@ -109,6 +115,7 @@ def bounds(look, row, col, side):   # Look; arrays of places, in pixels of the r
     x, y = (np.concatenate([a, a + side, a, a + side] if k == 0 else [a, a, a + side, a + side]) for k, a in enumerate((np.asarray(col, float), np.asarray(row, float))))
     t = look.transform
     lon, lat = (np.reshape(v, (4, -1)) for v in rasterio.warp.transform(look.crs, "EPSG:4326", t.a * x + t.c, t.e * y + t.f))
+    lon = np.where(np.ptp(lon, 0) > 180, lon % 360, lon)            # across the date line: east beyond 180
     return np.stack([lon.min(0), lat.min(0), lon.max(0), lat.max(0)])
 
 def thumbnails(x, valid):   # (n, C, S, S); (n, 1, S, S)
@@ -118,28 +125,36 @@ def thumbnails(x, valid):   # (n, C, S, S); (n, 1, S, S)
     lo, hi = small.amin((1, 2), True), small.amax((1, 2), True)
     return ((small - lo) / (hi - lo).clamp(min=1e-9) * 255).byte().numpy()
 
-# %% ../nbs/15c_cutting.ipynb #9955808e
+# %% ../nbs/15c_cutting.ipynb #dab1ce31
 def cut(scene, look, window, source, s):   # Scene; its Look; (row, col, height, width); Source; Settings
     "The tiles of a window of a scene."
     step, channels = s.size * source.average, len(look.take)
-    n = window[2] // step * (window[3] // step)
+    high, wide = window[2] // step * step, window[3] // step * step
     try: data, valid, unit = read_scene(scene, look, window, source)
     except SarError as e:
         if "nothing is valid" not in str(e): raise
-        return collect(s, counts=Counter({"no data": n * (channels if s.channels == ("any",) else 1)}))
+        return collect(counts={"no data": high * wide // step ** 2 * (channels if s.channels == ("any",) else 1)})
+    parts = 1 if high * wide <= AREA else -(-2 * high * wide // AREA)        # wide strips: so that what they need beside the pixels is no more than elsewhere
+    at_once = -(-wide // parts // step) * step                              # columns
+    return collect([_judge(scene, look, source, s, data[:, :high, x:min(x + at_once, wide)], valid[:high, x:min(x + at_once, wide)], unit, window[0], window[1] + x) for x in range(0, wide, at_once)])
+
+def _judge(scene, look, source, s, data, valid, unit, top, left):   # ...; a part of the window that holds whole tiles; its place in the raster
+    "The tiles of a part: those that the first rules leave are shrunk and described."
+    step, channels, (n, h, w) = s.size * source.average, len(look.take), data.shape
+    n = h * w // step ** 2
     x, valid = to_tiles(data, step), to_tiles(valid[None], step)
-    row, col = (v.flatten() for v in np.mgrid[window[0]:window[0] + window[2]:step, window[1]:window[1] + window[3]:step])
+    row, col = (v.flatten() for v in np.mgrid[top:top + h:step, left:left + w:step])
     if s.channels == ("any",) and channels > 1: x, valid, row, col = x.flatten(0, 1)[:, None], valid.repeat_interleave(channels, 0), row.repeat(channels), col.repeat(channels)
     names = look.names * n if s.channels == ("any",) else ("+".join(look.names),) * n
     why = reasons(x, valid, s)
     keep = [k for k, w in enumerate(why) if not w]
     bad = _examples(x, valid, why)
-    if not keep: return collect(s, bad=bad, counts=Counter(r for r in why if r))
+    if not keep: return collect(bad=bad, counts=Counter(why))
     x, valid = (x[keep], valid[keep]) if len(keep) < len(why) else (x, valid)
     if source.average > 1: x, valid = shrink(x if unit == "digital" else to_unit(x, unit, "intensity"), valid, source.average)
     return _describe(scene, look, source, s, x, valid, "intensity" if source.average > 1 and unit != "digital" else unit, unit, [names[k] for k in keep], row[keep], col[keep], step, bad, why)
 
-# %% ../nbs/15c_cutting.ipynb #efa1a738
+# %% ../nbs/15c_cutting.ipynb #c2bb83a3
 def _examples(x, valid, why, each=3):
     "A few rejected tiles of each reason, small."
     chosen = [k for r in set(why) - {""} for k in [k for k, w in enumerate(why) if w == r][:each]]
@@ -148,7 +163,7 @@ def _examples(x, valid, why, each=3):
 def _describe(scene, look, source, s, x, valid, unit, stated, names, row, col, step, bad, why):
     "Convert what the first rules left, reject what is constant, and describe the rest."
     y = convert(x, unit, s.unit, source.stretch)
-    share = torch.ones(len(y)) if valid.all() else valid.float().mean((1, 2, 3))
+    share = torch.ones(len(y)) if valid.numpy().all() else valid.float().mean((1, 2, 3))
     for k in (share < 1).nonzero().flatten().tolist():                                   # few
         y[k] = torch.where(valid[k], y[k], y[k][:, valid[k, 0]].median(1).values[:, None, None])
     mean, square = y.mean((2, 3)), torch.linalg.vector_norm(y, dim=(2, 3)).square() / y[0, 0].numel()
@@ -162,11 +177,10 @@ def _describe(scene, look, source, s, x, valid, unit, stated, names, row, col, s
     columns = dict(source=[source.name] * n, file=[scene.paths[0]] * n, row=row[keep], col=col[keep], side=[step] * n, crs=[look.crs and look.crs.to_string()] * n,
                    west=west, south=south, east=east, north=north, sensor=[source.sensor] * n, polarisation=[names[k] for k in keep], unit=[stated] * n,
                    enl=[None] * n if unit == "digital" else local_looks(x[ok] if lost else x, unit).numpy(), valid=share[ok].numpy(), mean=mean[ok].mean(1).numpy(), hash=dhash(y), split=[source.split or None] * n)
-    return Cut(pack(y, s.unit), columns, bad, Counter(r for r in [*why, *late] if r) + Counter(kept=n))
+    return Cut(list(pack(y, s.unit)), columns, bad, Counter(r for r in [*why, *late] if r) + Counter(kept=n))
 
-def collect(s, cuts=(), bad=(), counts=()):   # Settings; what else was rejected
+def collect(cuts=(), bad=(), counts=()):   # of `Cut`; what else was rejected
     "Several cuts as one."
-    full = [c for c in cuts if len(c.raw)]
-    raw = np.concatenate([c.raw for c in full]) if full else pack(torch.empty(0, len(s.channels), s.size, s.size), s.unit)
+    full = [c for c in cuts if c.columns]
     columns = {k: np.concatenate([np.asarray(c.columns[k], object) for c in full]).tolist() for k in full[0].columns} if full else {}
-    return Cut(raw, columns, [*bad, *(r for c in cuts for r in c.rejected)], sum((c.counts for c in cuts), Counter(counts)))
+    return Cut([t for c in full for t in c.tiles], columns, [*bad, *(r for c in cuts for r in c.rejected)], sum((c.counts for c in cuts), Counter(counts)))

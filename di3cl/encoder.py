@@ -88,14 +88,16 @@ def misfit(module,  # the network that should take the tensors
     parts = [(missing, "missing"), (extra, "unknown"), (shapes, "of another shape")]
     return "; ".join(f"{len(names)} tensors {what} (first: {names[0]})" for names, what in parts if names)
 
-# %% ../nbs/07_encoder.ipynb #cbb063a3
+# %% ../nbs/07_encoder.ipynb #ca7f72d0
 def _trained(arch, weights, in_channels):
     "`weights` as a state dict for `in_channels` channels, the classifier left out."
     if isinstance(weights, str):
         if weights != "imagenet":
             raise ValueError(f"weights={weights!r}: use None, 'imagenet' or a state dict (files: di3cl.weights.load_weights)")
         if arch == "resnet10": raise ValueError("torchvision has no ImageNet weights for resnet10: start it at random, or use resnet18")
-        weights = get_model_weights(arch).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        try: weights = get_model_weights(arch).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        except OSError as e:
+            raise OSError(f"the ImageNet weights of {arch} come from download.pytorch.org, and cannot be had ({e}): check the network, or put the file into {torch.hub.get_dir()}/checkpoints") from e
     state = {k: v for k, v in weights.items() if not k.startswith("fc.")}
     if "conv1.weight" in state: state["conv1.weight"] = fold_conv1(state["conv1.weight"], in_channels)
     return state

@@ -6,20 +6,21 @@ Docs: https://di3cl.github.io/di3cl/files.html.md"""
 
 # %% auto #0
 __all__ = ['DAMAGED', 'GDAL', 'SarError', 'png_fault', 'bits_a_value', 'bytes_a_value', 'envi_fault', 'tiff_blocks', 'holes',
-           'directory', 'directory_fault', 'known_sound', 'tiff_jobs', 'unpack_fault', 'impossible', 'examine', 'told']
+           'directory', 'directory_fault', 'known_sound', 'tiff_jobs', 'impossible', 'examine', 'told']
 
-# %% ../nbs/00c_files.ipynb #e6ce3b75
-import lzma, operator, os, re, struct, time, zlib
-from concurrent.futures import ThreadPoolExecutor
+# %% ../nbs/00c_files.ipynb #3360b0fe
+import operator, os, re, struct, time, zlib
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np, rasterio, torch
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window
+
+from .unpacking import DECODERS, Packed, undecided, unpack_fault
 
 # %% ../nbs/00c_files.ipynb #61b3788c
 class SarError(ValueError):
@@ -129,9 +130,7 @@ def directory_fault(path, src):
     if blocks == 1 and src.compression is None and not src.is_tiled and d[279][2] != need: return f"its one block has {d[279][2]} bytes, where its header promises {need}"
     return ""
 
-# %% ../nbs/00c_files.ipynb #7f342356
-_PACKED = dict(DEFLATE=zlib.decompressobj, LZMA=lzma.LZMADecompressor)
-
+# %% ../nbs/00c_files.ipynb #4fff6de0
 @lru_cache(4096)
 def _remembered(path, changed, size): return set()
 
@@ -140,9 +139,9 @@ def known_sound(path):
     s = path.stat()
     return _remembered(str(path), s.st_mtime_ns, s.st_size) if time.time() - s.st_mtime > 2 else set()
 
-# %% ../nbs/00c_files.ipynb #c0c1503e
+# %% ../nbs/00c_files.ipynb #1b5ecc2d
 def tiff_jobs(src, path, blocks):
-    "(a fault that sizes and directory show, or ''; the packed blocks that remain to be unpacked)."
+    "(a fault that sizes and directory show, or ''; the packed blocks that remain to be checked, `Packed`)."
     (h, w), info, tiled, high, known, total = src.block_shapes[0], src.tags(ns="IMAGE_STRUCTURE"), src.is_tiled, src.height, known_sound(path), path.stat().st_size
     packing, jobs = info.get("COMPRESSION"), []
     line = -(-w * (src.count if info.get("INTERLEAVE") == "PIXEL" else 1) * bits_a_value(src) // 8)
@@ -156,24 +155,9 @@ def tiff_jobs(src, path, blocks):
         need = {line * h, line * (h if tiled else min(h, high - j * h))}                               # some writers fill up the last strip
         if not 8 <= offset <= total - size: return f"its header promises {size} bytes of pixels from byte {offset} on, and the file has {total}", []
         if packing is None and size not in need: return f"a block has {size} bytes, where its header promises {min(need)}", []
-        if packing in _PACKED: jobs.append((_PACKED[packing], offset, size, need, known, block))
+        if packing in DECODERS: jobs.append(Packed(DECODERS[packing], offset, size, need, known, block))
         else: known.add(block)
     return "", jobs
-
-# %% ../nbs/00c_files.ipynb #5e4d05a4
-def unpack_fault(path, jobs):   # a file, and what `tiff_jobs` gave
-    "What is wrong with packed blocks, in a phrase; empty when each unpacks to its end, with the right checksum and length."
-    with open(path, "rb") as f:
-        for new, offset, left, need, known, block in jobs:
-            f.seek(offset)
-            stream, length = new(), 0
-            try:
-                while left > 0 and not stream.eof and (piece := f.read(min(left, 2**18))): length += len(stream.decompress(piece)); left -= len(piece)
-            except (zlib.error, lzma.LZMAError) as e: return f"the block at byte {offset} does not unpack ({e})"
-            if not stream.eof: return f"the block at byte {offset} is cut short"
-            if length not in need: return f"the block at byte {offset} unpacks to {length} bytes, where its header promises {min(need)}"
-            known.add(block)
-    return ""
 
 # %% ../nbs/00c_files.ipynb #9c1ff642
 def impossible(src, box):   # an open raster and a window of it
@@ -182,9 +166,9 @@ def impossible(src, box):   # an open raster and a window of it
     if path.is_file() and promised > 2**28 + 2000 * path.stat().st_size: return f"its header promises {promised / 1e9:.1f} GB of pixels in a file of {path.stat().st_size} bytes"
     return ""
 
-# %% ../nbs/00c_files.ipynb #6e5d3e25
+# %% ../nbs/00c_files.ipynb #4f3c9730
 def examine(src, box):   # an open raster and a window of it
-    "(a fault or '', pixels that were never written or None, jobs for `unpack_fault`). Formats not named here are left to GDAL's own checks."
+    "(a fault or '', pixels that were never written or None, blocks that remain to be checked). Formats not named here are left to GDAL's own checks."
     path, fault = Path(src.name), impossible(src, box)
     if fault or src.driver not in ("GTiff", "PNG", "ENVI"): return fault, None, []
     if src.driver == "GTiff":
@@ -207,20 +191,32 @@ def _box(src, window):
         raise SarError(f"{src.name}: window {window} is not (row, col, height, width) inside its {src.height} rows and {src.width} columns; clip it")
     return Window(col, row, w, h)
 
-# %% ../nbs/00c_files.ipynb #4ef903d5
-def _pixels(src, box, **kw):
-    "Values and validity, (C, H, W) each; a band's scale and offset applied, complex values left complex. A band of transparency (alpha) is no value; it decides the validity."
+# %% ../nbs/00c_files.ipynb #a2bb3de9
+def _raw(src, box, **kw):
+    "(numbers of the bands, what they hold, masks; None where all is valid). A band of transparency (alpha) is no value; it decides the validity."
     bands = [b for b, c in zip(src.indexes, src.colorinterp) if c != ColorInterp.alpha] or list(src.indexes)
-    try: raw, mask = torch.from_numpy(src.read(bands, window=box, **kw)), torch.from_numpy(src.read_masks(bands, window=box, **kw))
+    open_ = all(src.mask_flag_enums[b - 1] == [MaskFlags.all_valid] for b in bands)
+    try: raw, mask = src.read(bands, window=box, **kw), None if open_ else torch.from_numpy(src.read_masks(bands, window=box, **kw))
     except RasterioIOError as e: raise SarError(f"{src.name}: cannot read window {(box.row_off, box.col_off, box.height, box.width)}: {DAMAGED}") from e
     except MemoryError as e: raise SarError(f"{src.name}: {box.height} x {box.width} pixels do not fit into memory; read it by windows") from e
     if len(bands) < src.count and ((mask > 0) & (mask < 255)).any():
         raise SarError(f"{src.name}: one of its {src.count} bands is marked as transparency (alpha), but is neither off nor full everywhere; mark it as grey if it is a measurement, or remove it")
+    return bands, raw, mask
+
+def _finite(x): return torch.ones(x.shape, dtype=torch.bool) if x.sum().isfinite() else x.isfinite()   # a finite sum speaks for all
+
+def _values(src, bands, raw, mask):
+    "Values and validity, (C, H, W) each; a band's scale and offset applied, complex values left complex."
+    raw = torch.from_numpy(raw)
+    x = raw.to(torch.complex64) if raw.is_complex() else raw.float()
+    scale, offset = ([v[b - 1] for b in bands] for v in (src.scales, src.offsets))
+    if {*scale} != {1.} or {*offset} != {0.}: x = x * torch.tensor(scale, dtype=torch.float32)[:, None, None] + torch.tensor(offset, dtype=torch.float32)[:, None, None]
+    if mask is None: return x, _finite(x)
     mask = mask > 0
     if raw.is_complex() and src.nodata is not None: mask |= raw.imag != 0          # GDAL compares nodata with the real part alone
-    scale, offset = (torch.tensor([v[b - 1] for b in bands], dtype=torch.float32)[:, None, None] for v in (src.scales, src.offsets))
-    x = (raw.to(torch.complex64) if raw.is_complex() else raw.float()) * scale + offset
-    return x, mask & x.isfinite()
+    return x, mask & _finite(x)
+
+def _pixels(src, box, **kw): return _values(src, *_raw(src, box, **kw))
 
 # %% ../nbs/00c_files.ipynb #a9fa6f32
 @contextmanager
@@ -234,14 +230,13 @@ GDAL = dict(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO",        # its quick way reads a cut 
             GDAL_ERROR_ON_LIBJPEG_WARNING="YES",    # a JPEG that had to be patched up is damaged
             GDAL_ENABLE_TIFF_SPLIT="NO")            # a block is a block, and can be asked for by its number
 
-# %% ../nbs/00c_files.ipynb #c51491f4
+# %% ../nbs/00c_files.ipynb #a23bd15a
 def _sound_pixels(src, box):
     "`_pixels` of a window in which no damage can be found; what was never written is not valid."
     fault, gaps, jobs = examine(src, box)
     if fault: raise SarError(f"{src.name}: {fault}: {DAMAGED}")
-    with ThreadPoolExecutor(1) as pool:
-        unpacking = pool.submit(unpack_fault, src.name, jobs) if jobs else None
-        x, valid = _pixels(src, box)
-        if unpacking and (fault := unpacking.result()): raise SarError(f"{src.name}: {fault}: {DAMAGED}")
+    bands, raw, mask = _raw(src, box)
+    if jobs and (fault := unpack_fault(src.name, undecided(src, box, bands, raw, jobs))): raise SarError(f"{src.name}: {fault}: {DAMAGED}")
+    x, valid = _values(src, bands, raw, mask)
     if x.is_complex(): x = x.abs().square(); valid &= x.isfinite()                 # a power beyond float32
     return x, valid.all(0) if gaps is None else valid.all(0) & ~torch.from_numpy(gaps)

@@ -8,10 +8,11 @@ Docs: https://di3cl.github.io/di3cl/sar.html.md"""
 __all__ = ['UNITS', 'DB_FLOOR', 'UnitError', 'check_unit', 'show', 'show_row', 'speckle', 'enl', 'multilook', 'to_unit',
            'SarImage', 'read_sar', 'Preprocess', 'SarError']
 
-# %% ../nbs/00_sar.ipynb #8bd5e40e
+# %% ../nbs/00_sar.ipynb #931fefed
 import math, warnings
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from numbers import Real
 
 import matplotlib.pyplot as plt, rasterio, torch
 from fastcore.basics import patch
@@ -61,13 +62,14 @@ def show_row(xs, titles=None, size=2.4, **kw):
     for x, ax, title in zip(xs, axes, titles or [None] * len(xs)): show(x, ax, title, **kw)
     return axes
 
-# %% ../nbs/00_sar.ipynb #a1f434eb
+# %% ../nbs/00_sar.ipynb #f26e57e5
 def speckle(intensity,        # (..., H, W) linear power
             looks=1,          # L > 0: a number, or a tensor that broadcasts to `intensity`
             generator=None):  # torch.Generator on the device of `intensity`
     "Multiply by gamma noise of mean 1 and variance 1 / looks, drawn anew for every pixel."
-    looks = torch.as_tensor(looks, dtype=torch.float32, device=intensity.device)
-    if not (looks > 0).all(): raise SarError(f"looks must be positive, not {looks.min():g}: 1 is a single-look image, 4 to 5 a Sentinel-1 GRD")
+    looks = torch.as_tensor(looks, dtype=torch.float32)
+    if not looks.is_cuda and not (looks > 0).all(): raise SarError(f"looks must be positive, not {looks.min():g}: 1 is a single-look image, 4 to 5 a Sentinel-1 GRD")   # a GPU is not asked: the host would wait
+    looks = looks.to(intensity.device)
     noise = torch._standard_gamma(looks.expand(intensity.shape).contiguous(), generator=generator) / looks
     return intensity * noise.to(intensity.dtype)
 
@@ -115,10 +117,10 @@ def _indexed(src):
     if src.colorinterp[0] != ColorInterp.palette: return False
     return any(rgb[:3] != (i, i, i) for i, rgb in src.colormap(1).items() if i < 2 ** 8)
 
-# %% ../nbs/00_sar.ipynb #8d0ca384
+# %% ../nbs/00_sar.ipynb #927e29b9
 def _impression(src, box):
     "What the values look like, in a phrase, from at most 256 x 256 of them."
-    x, ok = _pixels(src, box, out_shape=(src.count, min(256, box.height), min(256, box.width)))
+    x, ok = _pixels(src, box, out_shape=(min(256, box.height), min(256, box.width)))
     if not ok.any(): return f"{src.dtypes[0]}, none of them valid"
     lo, mid, hi = _percentiles((x.abs() if x.is_complex() else x)[ok], (0, 50, 100))
     return f"{src.dtypes[0]} from {lo:.4g} to {hi:.4g}, median {mid:.4g}{', in magnitude' if x.is_complex() else ''}"
@@ -140,7 +142,7 @@ def _unit(src, box, unit):
     raise UnitError(f'{src.name}: {why}. Its values are {_impression(src, box)}. Pass unit="intensity" (linear power), "amplitude" (its square root), '
                    '"db" (10 log10 of power) or "digital" (uncalibrated numbers, 8-bit pictures included); on the command line, --unit')
 
-# %% ../nbs/00_sar.ipynb #86aa76ef
+# %% ../nbs/00_sar.ipynb #1641810d
 def read_sar(path,         # any raster GDAL reads: GeoTIFF, ENVI, JPEG, PNG, BMP, ...
              window=None,  # (row, col, height, width) in pixels; None reads all
              unit=None):   # one of UNITS; None takes the unit the file is tagged with
@@ -152,13 +154,14 @@ def read_sar(path,         # any raster GDAL reads: GeoTIFF, ENVI, JPEG, PNG, BM
             box = _box(src, window)
             unit = _unit(src, box, unit)
             x, valid = _sound_pixels(src, box)
-            if not valid.any(): raise SarError(f"{path}: nothing is valid (nodata, NaN, infinite, transparent or never written in some band) in {box.height} x {box.width} pixels; read another window")
-            if unit in ("intensity", "amplitude") and (bad := int(((x < 0) & valid).sum())):
+            whole = bool(valid.numpy().all())
+            if not whole and not valid.any(): raise SarError(f"{path}: nothing is valid (nodata, NaN, infinite, transparent or never written in some band) in {box.height} x {box.width} pixels; read another window")
+            if unit in ("intensity", "amplitude") and not x.amin() >= 0 and (bad := int(((x < 0) & valid).sum())):
                 raise UnitError(f'{path}: {bad} valid values are negative, down to {x[:, valid].min():.4g}, which no {unit} can be; '
                                'declare (or tag) the true unit: "db" if these are decibels, "digital" if they are uncalibrated')
-            return SarImage(torch.where(valid, x, DB_FLOOR if unit == "db" else 0.), unit, valid, src.crs, src.window_transform(box), str(path), src.dtypes[0], _indexed(src))
+            return SarImage(x if whole else torch.where(valid, x, DB_FLOOR if unit == "db" else 0.), unit, valid, src.crs, src.window_transform(box), str(path), src.dtypes[0], _indexed(src))
 
-# %% ../nbs/00_sar.ipynb #087c1829
+# %% ../nbs/00_sar.ipynb #63380a02
 @dataclass(frozen=True)
 class Preprocess:
     "What a network expects of its input: clip in `unit`, then (x - mean) / std, channel by channel."
@@ -169,10 +172,14 @@ class Preprocess:
     channels: tuple  # their names, for example ("VV", "VH")
 
     def __post_init__(self):
-        for k in ("mean", "std", "clip", "channels"): object.__setattr__(self, k, tuple(getattr(self, k)))
+        if not isinstance(self.channels, str):                              # names, and not the letters of one
+            for k in ("mean", "std", "clip", "channels"): object.__setattr__(self, k, tuple(getattr(self, k)))
+        if not all(isinstance(c, str) for c in self.channels) or isinstance(self.channels, str): raise SarError(f"channels must be a tuple of names, such as ('VV', 'VH'), not {self.channels!r}")
         check_unit(self.unit)
         if not len(self.mean) == len(self.std) == len(self.channels) > 0:
             raise SarError(f"channels {self.channels} need one mean and one standard deviation each, not {self.mean} and {self.std}")
+        for k in ("mean", "std", "clip"):
+            if not all(isinstance(v, Real) and math.isfinite(v) for v in getattr(self, k)): raise SarError(f"{k} must be of finite numbers, not {getattr(self, k)}: was something in the data it was fitted to not a number?")
         if len(self.clip) != 2 or not self.clip[0] < self.clip[1]: raise SarError(f"clip must be (lo, hi) with lo < hi, not {self.clip}")
         if not all(s > 0 for s in self.std): raise SarError(f"a standard deviation must be positive, not {self.std}: is a channel constant, or not a number?")
 

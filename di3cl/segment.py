@@ -8,21 +8,18 @@ Docs: https://di3cl.github.io/di3cl/segment.html.md"""
 __all__ = ['DECODERS', 'MODES', 'MODEL', 'RUN', 'pyramid', 'make_decoder', 'Segmenter', 'set_mode', 'layers', 'cross_entropy',
            'make_loss', 'save_model', 'read_model_label', 'load_model']
 
-# %% ../nbs/13_segment.ipynb #d39921bd
-import hashlib, json
+# %% ../nbs/13_segment.ipynb #40a2af06
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 
 import di3cl
-from .atomic import write_atomic
 from .encoder import Encoder, misfit
 from .masks import IGNORE
 from .sar import Preprocess, SarError, to_unit
-from .weights import WeightsError, _open, digest
+from .weights import WeightsError, _open, check_finite, digest, read_sealed, write_sealed
 
 # %% ../nbs/13_segment.ipynb #77fece4d
 def pyramid(encoder, x):       # an Encoder; (B, C, H, W), normalised
@@ -117,12 +114,11 @@ def make_loss(name="lovasz"):          # "lovasz" | "dice" (each beside cross-en
     overlap = kinds[name]("multiclass", ignore_index=IGNORE)
     return lambda logits, label: cross_entropy(logits, label) + overlap(logits, label).sum()   # the sum of a number is itself, of nothing is 0
 
-# %% ../nbs/13_segment.ipynb #942c3389
+# %% ../nbs/13_segment.ipynb #06ab4e72
 MODEL = "model.safetensors"                                                # its name in the folder
 RUN = (MODEL, "config.json", "report.json", "history.csv", "report.png")   # what the folder of a model holds
-_FORMAT = "di3cl-segmenter-1"
-
-def _seal(label): return hashlib.sha256(label.encode()).hexdigest()
+_FORMAT = "di3cl-segmenter-2"
+_LABEL = ("task", "classes", "palette", "decoder", "width", "encoder", "preprocess", "provenance", "sha256")
 
 def save_model(model,        # a Segmenter
                path, task,   # of the file; what it was trained for
@@ -130,19 +126,15 @@ def save_model(model,        # a Segmenter
                **provenance):
     "Write the network with its label, atomically."
     e, state = model.encoder, {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    if bad := [k for k, v in state.items() if not v.isfinite().all()]: raise WeightsError(f"{path}: {bad[0]} holds NaN or infinity: the training diverged; lower the learning rate")
-    label = json.dumps(dict(task=task, classes=model.classes, palette=palette, decoder=model.name, width=model.width,
-                            encoder=dict(arch=e.arch, in_channels=e.in_channels, stride=e.stride), preprocess=model.preprocess.to_dict(),
-                            provenance=dict(di3cl=di3cl.__version__, torch=torch.__version__) | provenance, sha256=digest(state)))
-    write_atomic(path, save(state, dict(format=_FORMAT, label=label, seal=_seal(label))))
+    check_finite(path, state)
+    write_sealed(path, state, _FORMAT, dict(task=task, classes=model.classes, palette=palette, decoder=model.name, width=model.width,
+                                            encoder=dict(arch=e.arch, in_channels=e.in_channels, stride=e.stride), preprocess=model.preprocess.to_dict(),
+                                            provenance=dict(di3cl=di3cl.__version__, torch=torch.__version__) | provenance, sha256=digest(state)))
 
-# %% ../nbs/13_segment.ipynb #6953d39b
+# %% ../nbs/13_segment.ipynb #1abf2de8
 def read_model_label(path):  # that `save_model` wrote
     "The label, as a dict. Reads no tensor."
-    with _open(path) as f: meta = f.metadata() or {}
-    if meta.get("format") != _FORMAT: raise WeightsError(f"{path}: no model that makes maps (format is {meta.get('format')!r}, not {_FORMAT!r}): give the folder that di3cl finetune wrote")
-    if _seal(meta.get("label", "")) != meta.get("seal"): raise WeightsError(f"{path}: its label is not the one that was written: copy or download it again")
-    return json.loads(meta["label"])
+    return read_sealed(path, _FORMAT, _LABEL, "no model that makes maps", "give the folder that di3cl finetune wrote")
 
 def load_model(folder,       # that `di3cl finetune` wrote
                task=None):   # what it must have been trained for; None takes any

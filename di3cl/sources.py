@@ -20,7 +20,7 @@ from .files import SarError, _open
 from .sar import UNITS
 from .tiles import find_images
 
-# %% ../nbs/15a_sources.ipynb #573d7524
+# %% ../nbs/15a_sources.ipynb #c8914cb3
 @dataclass(frozen=True)
 class Source:
     "One archive: where it lies, and what its numbers mean."
@@ -51,9 +51,10 @@ class Settings:
     alike: float = 0.8            # correlation of their speckle from which two tiles are one
     shard_mb: float = 32.         # size of a shard, and of a job
     block_km: float = 25.         # side of the blocks on the ground that a split keeps together
+    buffer_km: float = 1.         # tiles nearer than this to one of another split are in no split
     shares: tuple = (0.9, 0.05, 0.05)   # of train, val and test
 
-# %% ../nbs/15a_sources.ipynb #2e4c10ee
+# %% ../nbs/15a_sources.ipynb #11f79f8c
 def settings_faults(s):   # Settings
     "What is wrong, in words."
     bad = [f"unit of a store is db or digital, not {s.unit!r}"] if s.unit not in ("db", "digital") else []
@@ -61,7 +62,7 @@ def settings_faults(s):   # Settings
     bad += [] if s.channels and len(set(s.channels)) == len(s.channels) and ("any" not in s.channels or len(s.channels) == 1) else [f"channels {list(s.channels)}: ['any'], or different names"]
     bad += [f"{k} is a share, 0 to 1, not {getattr(s, k)}" for k in ("min_valid", "max_saturated", "alike") if not 0 <= getattr(s, k) <= 1]
     bad += [] if len(s.shares) == 3 and min(s.shares) >= 0 and abs(sum(s.shares) - 1) < 1e-6 else [f"shares of train, val and test are three numbers that add up to 1, not {list(s.shares)}"]
-    bad += [] if s.shard_mb > 0 and s.block_km > 0 else ["shard_mb and block_km must be positive"]
+    bad += [] if s.shard_mb > 0 and s.block_km > 0 and s.buffer_km >= 0 else ["shard_mb and block_km must be positive, buffer_km not negative"]
     bad += [] if s.sources else ["no source"]
     names = [x.name for x in s.sources]
     bad += [f"two sources are called {n!r}" for n in sorted({n for n in names if names.count(n) > 1})]

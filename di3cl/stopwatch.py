@@ -61,9 +61,9 @@ def threads(n):
     try: yield
     finally: torch.set_num_threads(before)
 
-# %% ../nbs/90a_stopwatch.ipynb #91dc3d0f
+# %% ../nbs/90a_stopwatch.ipynb #69290107
 class Row(NamedTuple):
-    what: str        # "sim" | "tiles" | "views" | "boxes" | "step" | "compile" | "curves"
+    what: str        # "sim" | "tiles" | "views" | "boxes" | "step" | "compile" | "processes" | "curves" | "predict" | "explore"
     name: str        # who ran
     setting: str     # sizes, batch
     seconds: float   # median over the rounds

@@ -50,7 +50,7 @@ def schema():
     pa, _ = _arrow()
     return pa.schema([(k, pa.dictionary(pa.int32(), pa.string()) if t == "text" else getattr(pa, t)()) for k, t in COLUMNS.items()])
 
-# %% ../nbs/01a_store.ipynb #0bb3f74c
+# %% ../nbs/01a_store.ipynb #72060829
 @contextmanager
 def disk_errors(folder):
     "A full disk, or a forbidden one, in a line that says what to do."
@@ -68,21 +68,28 @@ def _parquet(table):
     out = io.BytesIO(); _arrow()[1].write_table(table, out, compression="zstd")
     return out.getvalue()
 
-# %% ../nbs/01a_store.ipynb #24f45383
+def _npy_header(tiles):
+    "What a .npy file of equal arrays begins with."
+    if not len(tiles): return b""
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, dict(descr=np.lib.format.dtype_to_descr(tiles[0].dtype), fortran_order=False, shape=(len(tiles), *tiles[0].shape)))
+    return out.getvalue()
+
+# %% ../nbs/01a_store.ipynb #f8df3db3
 def publish_shard(store, key,   # folder; name of the shard
-                  raw,          # (n, C, size, size) array as `pack` gives it
+                  tiles,        # n arrays (C, size, size), or one of all, as `pack` gives it
                   columns,      # {name: n values}; those of `COLUMNS` that are missing become null
                   notes=None):  # JSON-safe, kept with the part
     "A shard, its checksums, then its part: from then on it is there."
-    pa, _ = _arrow(); header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(raw := np.ascontiguousarray(raw)))
-    sha = hashlib.sha256(header.getvalue()); sha.update(raw)
-    n, path = len(raw), Path(store) / "shards" / f"{key}.npy"
-    columns = columns | dict(shard=[key] * n, index=range(n), crc=[zlib.crc32(t) for t in raw])
+    pa, _ = _arrow()
+    n, path, pieces = len(tiles), Path(store) / "shards" / f"{key}.npy", [_npy_header(tiles), *map(np.ascontiguousarray, tiles)]
+    sha = hashlib.sha256()
+    for p in pieces: sha.update(p)
+    columns = columns | dict(shard=[key] * n, index=range(n), crc=[zlib.crc32(t) for t in pieces[1:]])
     table = pa.table({k: pa.array(columns.get(k, [None] * n), f.type) for k, f in zip(COLUMNS, schema())}, schema())
-    about = dict(shards={key: [len(header.getvalue()) + raw.nbytes, sha.hexdigest()]}, notes=notes or {})
+    about = dict(shards={key: [sum(memoryview(p).nbytes for p in pieces), sha.hexdigest()]}, notes=notes or {})
     with disk_errors(store):
-        if n: publish_file(path, header.getvalue(), raw)
+        if n: publish_file(path, *pieces)
         publish_file(Path(store) / "parts" / f"{key}.parquet", _parquet(table.replace_schema_metadata({"di3cl": json.dumps(about)})))
 
 # %% ../nbs/01a_store.ipynb #399c736d
@@ -123,7 +130,7 @@ def read_manifest(store, columns=None):   # folder; names, or None for all
     table = _arrow()[0].concat_tables([t for t, _ in parts]).unify_dictionaries()
     return table, {k: v for _, a in parts for k, v in a["shards"].items()}, dict(unfinished=len(parts))
 
-# %% ../nbs/01a_store.ipynb #ae4b8cfb
+# %% ../nbs/01a_store.ipynb #0ad29344
 _log = logging.getLogger("di3cl")
 
 class StoreTiles:
@@ -131,7 +138,7 @@ class StoreTiles:
     def __init__(self,
                  store,          # folder
                  size=None,      # side of a tile; smaller than the store's: a window of it, drawn anew each epoch
-                 split=None,     # "train" | "val" | "test" | "all"; None: train, or all in a store without splits
+                 split=None,     # "train" | "val" | "test" | "edge" (between those) | "all"; None: train, or all in a store without splits
                  seed=0,         # of the windows, and of stand-ins
                  max_bad=0.1,    # share of the tiles that may be damaged before the run stops
                  table=None):    # rows of a manifest, in place of the one on disk
@@ -158,7 +165,7 @@ def _take(self: StoreTiles, table, split):
     self._keys, self._shard = shard.dictionary.to_pylist(), shard.indices.to_numpy()
     self._index, self._crc = table["index"].to_numpy(), table["crc"].to_numpy()
 
-# %% ../nbs/01a_store.ipynb #6bfd20d7
+# %% ../nbs/01a_store.ipynb #b7e4fb0b
 @patch
 def _file(self: StoreTiles, key):
     "(descriptor, where the pixels begin); at most 256 files stay open."
@@ -179,8 +186,8 @@ def _read(self: StoreTiles, i, out):   # tile number; (C, size, size) array to f
     if zlib.crc32(out) != self._crc[i]: raise ValueError("its checksum differs")
 
 @patch
-def __del__(self: StoreTiles):
-    for fd, _ in getattr(self, "_open", {}).values(): os.close(fd)
+def __del__(self: StoreTiles, close=os.close):       # bound here: at the end of Python a module's names may be gone before its objects
+    for fd, _ in getattr(self, "_open", {}).values(): close(fd)
 
 # %% ../nbs/01a_store.ipynb #0c501b49
 @patch

@@ -19,3 +19,5 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter():
             test_eq((path.read_bytes(), os.listdir(d)), (b"old", ["x.bin"]))
         write_atomic(path, b"new", b", in pieces")
         test_eq((path.read_bytes(), os.listdir(d)), (b"new, in pieces", ["x.bin"]))
+        missing = Path(d) / "none" / "x.bin"
+        with expect_fail(FileNotFoundError, contains=f"No such file or directory: '{missing}'"): write_atomic(missing, b"new")

@@ -29,6 +29,12 @@ def test_a_bench_has_all_its_rows():
     assert 0.01 < clocked.ratio < 100                                             # no more can be said of a busy machine
 
 
+def test_explorers_have_their_rows():
+    rows = bench(("explore",), device="cpu", repeats=1, seconds=0)
+    test_eq([r.name for r in rows], ["an empty figure", "views", "contours", "speckle", "info_nce", "map"])
+    assert all(r.rate == 1 / r.seconds > 0 for r in rows)                           # one picture a call
+
+
 def test_what_is_saved_can_be_read_back():
     path = Path(tempfile.mkdtemp()) / "results" / "here.json"
     rows = bench(("boxes",), device="cpu", repeats=1)
@@ -40,7 +46,7 @@ def test_what_is_saved_can_be_read_back():
 
 
 def test_wrong_wishes_are_refused():
-    test_fail(lambda: bench(("speed",)), contains="sim, tiles, views, boxes, step, compile, curves")
+    test_fail(lambda: bench(("speed",)), contains="sim, tiles, views, boxes, step, compile, processes, curves, predict, explore")
     test_fail(lambda: bench(repeats=0), contains="at least 1")
     test_fail(lambda: bench(preset="huge"), contains="tiny")
     test_fail(lambda: bench(device="abacus"), contains="abacus")

@@ -47,3 +47,13 @@ def test_curves_can_be_drawn():
     test_eq([ax.get_xlabel() for ax in fig.axes[4:]], ["batch", "view", "queue_size", "n_boxes"])
     test_eq(fig.axes[0].lines[1].get_ydata().tolist(), [1, 2])
     plt.close(fig)
+
+
+def test_several_processes_make_one_step():
+    here = bench_processes.__globals__
+    def in_this_process():
+        with mock.patch.dict(here, in_fresh_process=lambda f, *args, **kw: f(*args, **kw)), mock.patch("torch.get_num_threads", return_value=1):
+            return bench_processes(make_config("tiny", **SMALL), torch.device("cpu"), repeats=1)
+    one, two = in_this_process()
+    test_eq((one.name, two.name, one.ratio, two.unit), ("1", "2", 1, "pairs/s")); assert two.seconds > 0 and (two.memory == 0 or two.memory > one.memory)
+    test_eq(bench_processes(make_config("tiny", **SMALL), torch.device("cuda")), [])

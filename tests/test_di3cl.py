@@ -207,3 +207,13 @@ def test_defaults_are_the_published_settings():
     test_eq(sizes, dict(image=[2048, 2048, 128], contour=[1024, 2048, 128], region=[2048, 2048, 128], predictor=[128, 2048, 128]))
     has_bn = lambda head: any(isinstance(m, nn.BatchNorm1d) for m in head)
     test_eq([has_bn(h) for h in (model.online.image, model.online.contour, model.online.region, model.predictor)], [False, False, True, True])
+
+
+def test_the_solutions_of_this_page_are_right():
+    from math import exp, log
+    start = log(1 + 65_536 * exp(-5))
+    test_close(start, 6.1, eps=.01); test_close(0.8 * start + 0.2 * start + 5 * 2, 16.1, eps=.01)
+    model, b = tiny(loss_weights=(1, 0, 0)), batch()
+    model(**b | dict(boxes1=b["boxes1"].nan_to_num(0), boxes2=b["boxes2"].nan_to_num(0))).total.backward()
+    idle = {name.split(".")[1 if name.startswith("online") else 0] for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    test_eq(idle, {"contour", "region", "predictor"})

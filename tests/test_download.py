@@ -66,3 +66,34 @@ def test_members_that_point_outside_are_refused():
         assert not (path.parent / "out").exists()
     assert (unpack(tar_of(good), Path(tempfile.mkdtemp())) / "fine.txt").exists()
     (broken := path.with_name("b.tar")).write_bytes(b"no archive"); test_fail(lambda: unpack(broken, path.parent), contains="fetch it again")
+
+
+def test_a_list_is_fetched_unpacked_and_resumed():
+    top = Path(tempfile.mkdtemp()); out, order = top / "out", top / "list.txt"
+    with tarfile.open(top / "set.tar", "w") as t:
+        for k in range(3): m = tarfile.TarInfo(f"S1A_x/{k}.tif"); m.size = 200_000; t.addfile(m, io.BytesIO(bytes([k]) * m.size))
+    class Small(Server): ranges, data, limit = True, (top / "set.tar").read_bytes(), 300_000
+    s = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Small); threading.Thread(target=s.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{s.server_address[1]}/a/set.tar"; Server.asked = []
+    order.write_text(f"# a set\n{hashlib.sha256(Small.data).hexdigest()}  {url}?token=1   # the only one\n")
+    test_fail(lambda: fetch_list(order, out), contains="the same call goes on from there")
+    test_eq([p.name for p in out.iterdir()], ["set.tar.part"])
+    Small.limit = None
+    test_eq(fetch_list(order, out), [out / "set"])
+    test_eq((Server.asked, sorted(p.stat().st_size for p in out.glob("set/S1A_x/*.tif"))), ([0, 300_000], [200_000] * 3))
+    (out / "set.tar").unlink(); fetch_list(order, out); test_eq(len(Server.asked), 2)                    # the folder is whole: nothing is asked for
+    order.write_text(f"{url} {'0' * 64}"); test_fail(lambda: fetch_list(order, top / "wrong"), contains="was promised")
+    test_eq(list((top / "wrong").iterdir()), [])
+    with zipfile.ZipFile(top / "z.zip", "w") as z: z.writestr("good.tif", "x"); z.writestr("../out.tif", "x")
+    order.write_text(f"{hashlib.md5((top / 'z.zip').read_bytes()).hexdigest()} file://{top}/z.zip"); test_fail(lambda: fetch_list(order, top / "evil"), contains="points outside")
+    test_eq([p.name for p in (top / "evil").iterdir()], ["z.zip"])
+    s.shutdown()
+
+
+def test_a_list_is_checked_before_the_first_byte():
+    order = Path(tempfile.mkdtemp()) / "list.txt"; good = "a" * 32
+    for text, why in {"": "no line in it", "http://h/a.tar": "line 1: a checksum and an address", f"# x\n{good} h/a.tar": "line 2: a checksum and an address", f"{good}z http://h/a.tar": "is no MD5",
+                      f"{'x' * 32} http://h/a.tar": "is no MD5", f"{good} http://h/": "names no file", f"{good} http://h/a.tar\n{good} http://i/a.tar": "line 2: a second file a.tar", f"{good} http://h/%2e%2e": "names no file"}.items():
+        order.write_text(text); test_fail(lambda: fetch_list(order, order.parent / "out"), contains=why)
+    assert not (order.parent / "out").exists()
+    test_fail(lambda: read_list(order.parent / "none"), contains="not readable")

@@ -80,6 +80,8 @@ def test_imagenet_weights_are_fetched_and_folded():
     test_eq(fetch.call_args.args[0], torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url)
     test_close(e.conv1.weight, theirs["conv1.weight"].sum(1, keepdim=True), eps=1e-6)
     assert torch.equal(e.layer4[1].conv2.weight, theirs["layer4.1.conv2.weight"])
+    with patch("torchvision.models._api.load_state_dict_from_url", side_effect=OSError("no route")):             # without a network
+        with expect_fail(OSError, contains="come from download.pytorch.org, and cannot be had (no route)"): Encoder("resnet18", 1, weights="imagenet")
 
 
 def test_stride_16_keeps_names_and_doubles_the_last_map():
@@ -159,3 +161,12 @@ def test_queue_is_part_of_the_state_and_of_no_gradient():
 
 def test_oldest_key_is_three_quarters_current():
     test_close((65536 // 256, 0.999 ** 256, 0.99 ** 256), (256, 0.774, 0.076), eps=1e-3)
+
+
+def test_the_solutions_of_this_page_are_right():
+    import math
+    def linear(a, b): return a * b + b
+    heads = linear(2048, 2048) + linear(2048, 128), linear(1024, 2048) + linear(2048, 128), linear(2048, 2048) + 2 * 2048 + linear(2048, 128), linear(128, 2048) + 2 * 2048 + linear(2048, 128)
+    encoder = sum(p.numel() for p in Encoder("resnet50", 1).parameters())
+    test_close(encoder / 1e6, 23.5, eps=.01); test_close(sum(heads) / 1e6, 11.8, eps=.02); test_close(sum(heads) / (sum(heads) + encoder), 1 / 3, eps=.005)
+    test_eq(round(math.log(.1) / math.log(.99)), 229)

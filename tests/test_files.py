@@ -57,9 +57,10 @@ def test_blocks_never_written_are_holes():
 
 
 from di3cl.files import *
+from di3cl.unpacking import unpack_fault
 
 def tiff_fault(path, box=None):
-    "What the two functions above say of a window (all, if none is given)."
+    "What the function above and `unpack_fault` say of a window (all, if none is given)."
     with rasterio.open(path) as src:
         fault, jobs = tiff_jobs(src, path, tiff_blocks(src, box or Window(0, 0, src.width, src.height)))
     return fault or unpack_fault(path, jobs)

@@ -14,8 +14,8 @@ from di3cl.prepare import make_areas, start
 from di3cl.sar import SarError, to_unit
 from di3cl.scenes import simulate
 from di3cl.scorecard import score_all, tally
-from di3cl.segment import RUN, Segmenter, load_model
-from di3cl.weights import WeightsError
+from di3cl.segment import RUN, Segmenter, load_model, make_loss
+from di3cl.weights import WeightsError, save_weights
 smp = pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
 
 def lakes(folder, n=6, unit="db", shift=0.0, channels=1):
@@ -32,7 +32,7 @@ def quick(data, out, task="water", weights="random", **kw):
 
 def test_nonsense_is_refused_before_anything_is_read():
     for bad, why in ((dict(decoder="x"), "unknown decoder 'x'"), (dict(mode="x"), "unknown mode"), (dict(loss="x"), "unknown loss"), (dict(keep="x"), "unknown keep"), (dict(batch=1), "batch norm"),
-                     (dict(crop=16), "smaller than 32"), (dict(width=48), "multiple of 32"), (dict(steps=3), "10 checks in 3 steps"), (dict(lr=float("nan")), "lr is positive"), (dict(decay=.5), "decay")):
+                     (dict(crop=48), "crop is a multiple of 32, not 48"), (dict(width=48), "multiple of 32"), (dict(steps=3), "10 checks in 3 steps"), (dict(lr=float("nan")), "lr is positive"), (dict(decay=.5), "decay")):
         test_fail(lambda: Plan(**bad), contains=why)
 
 
@@ -62,6 +62,7 @@ def test_a_run_leaves_a_model_that_gives_its_scores_again():
         test_eq(score_all(tally(again, l, areas.test), l), scores)
         rows = list(csv.DictReader(open(f"{d}/run/history.csv")))
         test_eq([r["step"] for r in rows], ["15", "30"]); assert all(float(v) == float(v) for r in rows for v in r.values())
+        test_close(score_all(tally(again, l, areas.val), l, n=2)["miou"][0], max(float(r["val_miou"]) for r in rows), eps=1e-4)      # keep="best" kept the best
 
 
 def test_a_seed_decides_a_run():
@@ -88,6 +89,27 @@ def test_modes_do_what_they_say():
         test_close(np.array(peaks[-1]) / peaks[-1][-1], [1] if mode == "frozen" else [2.0 ** -k for k in range(5, -1, -1)], eps=1e-6)
 
 
+def test_a_plan_is_carried_out():
+    l = open_labels("sim", "road", 64, n=24, n_test=2); areas = make_areas(l, 8)
+    share = lambda rare: torch.cat([label for *_, label in TrainBatches(l, areas.train, Plan(rare=rare, steps=30, checks=1, crop=32))]).float().mean()
+    assert share(1.0) > 1.5 * share(0.0)                                                    # crops chosen for the rare class
+    logits, label = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 8, 8))
+    for loss in ("lovasz", "dice", "ce"):
+        plan = Plan(loss=loss, weight_decay=.07, lr=.02)
+        learn = make_learner(Segmenter(*start(l, areas.train, "random", "resnet10"), l.classes, "upernet", 32), l, areas, plan)
+        test_close(learn.loss_func(logits, label), make_loss(loss)(logits, label)); learn.create_opt(); test_eq((learn.lr, learn.opt.hypers[0]["wd"]), (.02, .07))
+
+
+def test_a_model_begins_with_the_weights_it_was_given_and_feeds_them_by_their_contract():
+    with tempfile.TemporaryDirectory() as d:
+        Path(f"{d}/data").mkdir(); lakes(f"{d}/data"); l = open_labels(f"{d}/data", "water", 32)
+        encoder, pre = start(l, range(len(l)), "random", "resnet10", seed=9); pre = type(pre)("db", [-13], [6], [-30, 5], ["VV"])
+        save_weights(encoder, f"{d}/w.safetensors", pre)
+        model, _ = quick(f"{d}/data", f"{d}/run", weights=f"{d}/w.safetensors", mode="frozen")
+        assert all(torch.equal(a, b) for a, b in zip(model.encoder.state_dict().values(), encoder.state_dict().values()))     # frozen: the very tensors of the file
+        test_eq(load_model(f"{d}/run").preprocess, pre)
+
+
 def test_ground_too_small_to_watch_any_is_still_learned_from():
     with tempfile.TemporaryDirectory() as d:
         Path(f"{d}/data").mkdir(); scene = simulate(1, 128).image[0, :, :64]
@@ -109,3 +131,5 @@ def test_bad_input_is_one_line_and_leaves_nothing():
         refused("only", labels=999); refused("share=1.5", share=1.5); refused("unknown task", task="lakes"); refused("no such folder", data=f"{d}/none")
         refused("unknown device", device="tpu"); refused("no encoder called", arch="vgg", error=ValueError); refused("there is no such file", weights=f"{d}/none.safetensors", error=WeightsError)
         refused("the loss is not a number by step 2: lower lr", lr=1e30)
+        with contextlib.redirect_stdout(io.StringIO()) as said, expect_fail(SarError): finetune(f"{d}/data", "water", "random", f"{d}/out", **QUICK | dict(lr=1e30))
+        assert "share of labelled pixels" in said.getvalue() and "in db" in said.getvalue()                 # the data card comes before the first step

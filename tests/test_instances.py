@@ -125,3 +125,16 @@ def test_wrong_input_is_refused():
     with expect_fail(ValueError, contains="max_iou must lie in [0, 1]"): sample_boxes(p1, p2, 64, max_iou=50)
     with expect_fail(ValueError, contains='"grid" or "uniform"'): sample_boxes(p1, p2, 64, method="random")
     with expect_fail(ValueError, contains="n_boxes"): sample_boxes(p1, p2, 64, n_boxes=0)
+
+
+def test_the_solutions_of_this_page_are_right():
+    g = seeded(0)
+    a, b = (sample_views(20_000, 512, generator=g) for _ in range(2))
+    side, at = 51, torch.rand(20_000, 2, generator=g) * (448 - 51)
+    x = torch.where(a[:, 4] > .5, 448 - at[:, 0] - side, at[:, 0]) * a[:, 3] / 448 + a[:, 1]          # from view 1 to the tile, by hand
+    y = at[:, 1] * a[:, 2] / 448 + a[:, 0]
+    inside = (x >= b[:, 1]) & (x + side * a[:, 3] / 448 <= b[:, 1] + b[:, 3]) & (y >= b[:, 0]) & (y + side * a[:, 2] / 448 <= b[:, 0] + b[:, 2])
+    test_close(inside.float().mean(), 0.67, eps=.015)
+    boxes = sample_boxes(torch.tensor([[0., 0, 300, 300, 0]]).expand(500, -1), torch.tensor([[50., 50, 200, 200, 0]]).expand(500, -1), 448, generator=g)
+    least = 32 * 300 / 448
+    assert sides(boxes.source)[boxes.valid].min() >= least - 1e-3 and sides(boxes.view2)[boxes.valid].min() >= 48 - 1e-2

@@ -37,3 +37,31 @@ def test_splits_keep_blocks_together():
     for k, b in enumerate(zip(r, c)): blocks.setdefault(b, set()).add(names[k])
     assert all(len(v) == 1 for v in blocks.values())
     test_eq(len(set(draw_splits([np.nan] * 4, [np.nan] * 4, ["a/x.png"] * 4, [None] * 4, s))), 1)          # without coordinates: the file
+
+
+def test_splits_keep_their_distance():
+    rng = np.random.default_rng(0); side = 0.0115                                                           # 1.28 km
+    for lon0, lat0 in ((10, 46), (179.7, 10), (20, -70)):                                                   # one on the date line
+        w, s_ = (v.flatten() for v in np.meshgrid(lon0 + np.arange(60) * side / np.cos(np.radians(lat0)), lat0 + np.arange(60) * side))
+        wide = side / np.cos(np.radians(lat0)); lon, lat = (w + wide / 2 + 180) % 360 - 180, s_ + side / 2
+        for km in (0., 2.):
+            drawn = draw_splits(lon, lat, ["f"] * 3600, [None] * 3600, Settings((), shares=(0.6, 0.2, 0.2), block_km=15.))
+            left = leave_edges(drawn, w, s_, w + wide, s_ + side, [None] * 3600, km)
+            assert all(a == b or b == "edge" for a, b in zip(drawn, left)) and left.count("test") == drawn.count("test") > 0
+            x, y = w * np.cos(np.radians(lat0)) * 111.2, s_ * 111.2                                        # flat, km: a second way to see it
+            for a, b in (("train", "test"), ("train", "val"), ("val", "test")):
+                i, j = (np.flatnonzero(np.array(left) == k) for k in (a, b))
+                gap = np.hypot(*(np.maximum(np.abs(v[i][:, None] - v[j]) - 1.28, 0) for v in (x, y))).min()     # edge to edge
+                assert gap > max(km, 0.5), (a, b, gap)                                                          # a row of tiles, at least
+            lost = left.count("edge") / 3600; assert 0 < lost < (0.3 if km else 0.2), lost
+
+
+def test_what_is_set_by_hand_stays_and_others_give_way():
+    w, s_ = (v.flatten() for v in np.meshgrid(10 + np.arange(9) * 0.01, np.arange(9) * 0.01)); box = w, s_, w + 0.01, s_ + 0.01
+    forced = ["test" if k == 40 else None for k in range(81)]                                                # one in the middle
+    left = leave_edges(["test" if f else "train" for f in forced], *box, forced, 0.)
+    test_eq({k for k, n in enumerate(left) if n == "edge"}, {30, 31, 32, 39, 41, 48, 49, 50}); test_eq(left[40], "test")     # those that touch it
+    both = ["train" if k % 2 else "test" for k in range(81)]
+    test_eq(leave_edges(both, *box, both, 5.), both)
+    nowhere = [np.full(4, np.nan)] * 4
+    test_eq(leave_edges(["train", "test"] * 2, *nowhere, [None] * 4, 5.), ["train", "test"] * 2)

@@ -42,11 +42,13 @@ def test_weights_are_fed_what_they_know_or_refuse():
         for l in (db, power):                                                         # dB and intensity are the same echoes
             encoder, p = start(l, ids, f"{d}/vv.safetensors")
             test_eq(p, pre); assert torch.equal(encoder.conv1.weight, e.conv1.weight)
+        save_weights(e, f"{d}/power.safetensors", Preprocess("intensity", [.1], [.1], [0, 9], ["VV"]))
+        test_eq(start(db, ids, f"{d}/power.safetensors")[1].unit, "intensity")         # the network converts
         test_fail(lambda: start(loud, ids, f"{d}/vv.safetensors"), contains="100% of the values")
         p = start(loud, ids, f"{d}/vv.safetensors", normalise="data")[1]
         test_close(p.mean[0], pre.mean[0] + 50, eps=.5); test_eq((p.unit, p.channels), ("db", ("VV",)))
-        test_fail(lambda: start(two, ids, f"{d}/vv.safetensors"), contains="expects the channels VV;")
-        test_fail(lambda: start(open_labels("sim", "water", 32, n=9, n_test=2, channels=2), [0, 1], f"{d}/vv.safetensors"), contains="has VV, VH")
+        test_fail(lambda: start(two, ids, f"{d}/vv.safetensors"), contains="expects 1 channel(s) (VV) and")
+        test_fail(lambda: start(open_labels("sim", "water", 32, n=9, n_test=2, channels=2), [0, 1], f"{d}/vv.safetensors"), contains="sim has 2 (VV, VH)")
         save_weights(Encoder("resnet10", 3, 16), f"{d}/rgb.safetensors", Preprocess("db", [-11, -12, -13], [4, 5, 6], pre.clip, ["VV"] * 3))
         test_eq(len(start(db, ids, f"{d}/rgb.safetensors", normalise="data")[1].channels), 3); start(db, ids, f"{d}/rgb.safetensors")
         save_weights(e, f"{d}/8bit.safetensors", Preprocess("digital", [90], [40], [0, 255], ["b"]))

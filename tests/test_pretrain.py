@@ -10,12 +10,13 @@ from unittest import mock
 import numpy as np, torch
 from fastcore.test import *
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 from di3cl.checkpoint import checkpoints, read_checkpoint
 from di3cl.pairs import *
 from di3cl.pretrain import *
 from di3cl.processes import Engine, in_processes, rank
 from di3cl.run import read_metrics
-from di3cl.testing import apart
+from di3cl.testing import apart, heard
 from di3cl.tiles import SimTiles
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -46,6 +47,31 @@ def test_the_learner_is_the_bare_loop():
     assert not torch.equal(got["online.encoder.conv1.weight"], new_model(c, 1).state_dict()["online.encoder.conv1.weight"])   # and something was learned
 
 
+class Waits(TorchDispatchMode):
+    "Names of the operations for which a host would wait for its GPU."
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "bincount", "repeat_interleave")
+    def __init__(self): super().__init__(); self.seen = []
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        name, where = f.overloadpacket.__name__, args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+        if name in self.NAMES or any(torch.is_tensor(i) and i.dtype == torch.bool for i in where): self.seen.append(name)   # a mask as an index
+        return f(*args, **(kwargs or {}))
+
+
+def test_a_step_waits_once_and_where_the_table_says():
+    for settings in (dict(), dict(recipe="published", contour="map"), dict(loss_weights=(1, 0, 0))):
+        tiles, pre, c = tiny_setup(**settings)
+        pairs = Pairs(tiles, pre, c)
+        engine = make_learner(new_model(c, 1), pairs, c).model.train()
+        optimizer = torch.optim.SGD(trained(engine.model), c.lr, c.sgd_momentum, weight_decay=c.weight_decay)
+        engine(*pairs[0]).total.backward(); optimizer.step()                                # what happens once only
+        with mock.patch.object(torch.Tensor, "is_cuda", True):
+            with Waits() as views: arguments = pairs[1]
+            with Waits() as model: engine(*arguments).total.backward(); optimizer.step(); optimizer.zero_grad()
+        test_eq((views.seen, model.seen), ([], ["nonzero"] * (c.loss_weights[2] > 0)))       # which boxes are valid, and nothing else
+    with Waits() as some: x = torch.ones(3); x[x > 0]; x.sum().item(); bool(x.any())
+    test_eq(some.seen, ["index", "_local_scalar_dense", "_local_scalar_dense"])                # it does notice
+
+
 def test_the_three_phases_are_seen():
     out, N, T = new_folder(), 256, 0.2
     pretrain("sim", out, n_sim=256, tile=48, view=32, batch=16, min_size=8, pairs=72 * 16, queue_size=N, loss_weights=(1, 0, 0), device="cpu")
@@ -73,7 +99,8 @@ def same_in_parts(data, damage=False, **kw):
     last = checkpoints(b / "checkpoints")[-1]
     if damage: last.write_bytes(last.read_bytes()[:-100])
     else: last.unlink()                                                               # as if it had been killed before
-    resumed, _ = pretrain(data, b, resume=True, **(MICRO | kw))
+    with heard() as lines: resumed, _ = pretrain(data, b, resume=True, **(MICRO | kw))
+    test_eq(lines[-1], f"resuming {b} at step {whole_steps - 1} of {whole_steps}")
     expected, got = whole.state_dict(), resumed.state_dict()                          # both encoders, heads, queues and pointers
     assert all(torch.equal(expected[k], got[k]) for k in expected)
     ends = [read_checkpoint(checkpoints(out / "checkpoints")[-1]) for out in (a, b)]

@@ -70,6 +70,24 @@ def test_intensity_is_converted_and_digital_is_refused():
     test_eq(three["rows"]["image statistics"].keys(), one["rows"]["image statistics"].keys())
 
 
+def test_names_of_channels_count_where_they_are_known():
+    from dataclasses import replace
+    from di3cl.labels import open_labels
+    from di3cl.probe_report import contract, sample
+    two = open_labels("sim", "water", 32, n=9, n_test=2, channels=2)               # VV, VH
+    expect = lambda *names: Preprocess("db", (-12.,) * len(names), (6.,) * len(names), (-40, 20), names)
+    ids = list(range(8))
+    contract("w", expect("VV", "VH"), two, ids)
+    test_fail(lambda: contract("w", expect("VH", "VV"), two, ids), contains="w expects 2 channel(s) (VH, VV) and sim has 2 (VV, VH)")
+    test_fail(lambda: contract("w", expect("VV"), two, ids), contains="sim has 2 (VV, VH)")
+    test_fail(lambda: contract("w", expect("band1", "band2"), two, ids), contains="in this order")   # which is which?
+    one = open_labels("sim", "water", 32, n=9, n_test=2)
+    for names in (("VV",), ("VV",) * 3, ("band1",)): contract("w", expect(*names), one, ids)
+    test_fail(lambda: contract("w", expect("HH"), one, ids), contains="w expects 1 channel(s) (HH) and sim has 1 (VV)")
+    flat = replace(one, read=lambda spot: (torch.full((1, 32, 32), 7.), torch.zeros(32, 32, dtype=torch.uint8)))
+    test_fail(lambda: sample(flat, ids), contains="the one value 7")
+
+
 def test_data_without_a_calibration_are_refused_or_fitted():
     s = simulate(6, 128, seed=5)
     water, weights = (s.label == 0).to(torch.uint8), weights_file()

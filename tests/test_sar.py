@@ -234,6 +234,8 @@ def test_units_are_never_guessed():
     x = np.random.default_rng(0).normal(-12, 3, (1, 300, 400)).astype("float32")
     path = write("raw.tif", x)
     refuses(lambda: read_sar(path), "raw.tif", "no unit is declared or tagged", "float32 from -2", "median -1", *(f'"{u}"' for u in UNITS))
+    picture = write("rgba.png", np.stack([*np.random.default_rng(0).integers(3, 200, (3, 20, 30), dtype="uint8"), np.full((20, 30), 255, "uint8")]), "PNG")
+    refuses(lambda: read_sar(picture), "rgba.png", "no unit is declared or tagged", "uint8 from 3")                # with transparency: a sound file all the same
     refuses(lambda: read_sar(path, unit="decibel"), "raw.tif", "unknown unit 'decibel'")
     refuses(lambda: read_sar(path, unit="intensity"), "raw.tif", "negative", "no intensity", "db")
     refuses(lambda: read_sar(path, unit="amplitude"), "raw.tif", "no amplitude")
@@ -320,7 +322,8 @@ def test_preprocess_travels():
 
 def test_preprocess_must_make_sense():
     good = dict(unit="db", mean=(0,), std=(1,), clip=(-1, 1), channels=("VV",))
-    for bad, says in ((dict(unit="dB"), "unknown unit"), (dict(mean=(0, 0)), "one mean"), (dict(std=(0,)), "positive"), (dict(mean=(0, 0), std=(1, math.nan), channels=("VV", "VH")), "positive"),
-                      (dict(clip=(1, -1)), "lo < hi"), (dict(channels=()), "one mean")):
+    for bad, says in ((dict(unit="dB"), "unknown unit"), (dict(mean=(0, 0)), "one mean"), (dict(std=(0,)), "positive"), (dict(mean=(0, 0), std=(1, math.nan), channels=("VV", "VH")), "std must be of finite numbers"),
+                      (dict(clip=(1, -1)), "lo < hi"), (dict(channels=()), "one mean"), (dict(mean=(math.nan,)), "mean must be of finite numbers, not (nan,)"), (dict(mean=("0",)), "finite numbers"), (dict(mean=(None,)), "finite numbers"),
+                      (dict(clip=(-math.inf, 1)), "clip must be of finite numbers"), (dict(clip=("a", "b")), "finite numbers"), (dict(channels=(1,)), "tuple of names"), (dict(channels="V"), "tuple of names, such as ('VV', 'VH'), not 'V'")):
         refuses(lambda: Preprocess(**{**good, **bad}), says)
     refuses(lambda: Preprocess.fit(torch.ones(2, 1, 8, 8), "db"), "lo < hi")     # a constant batch has no range

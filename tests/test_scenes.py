@@ -209,3 +209,11 @@ def test_brightness_does_not_tell_the_classes_and_texture_does():
     accuracy = {name: balanced_accuracy_score(y_test, g) for name, g in guess.items()}
     print({name: round(a, 3) for name, a in accuracy.items()})
     assert max(accuracy["local mean"], accuracy["means at 4 scales"]) < 0.6 and accuracy["with texture"] >= 0.75, accuracy
+
+
+def test_the_solutions_of_this_page_are_right():
+    g = torch.Generator().manual_seed(0)
+    draw = lambda power, n: speckle(torch.full((20_000, n), power), 4.4, g).mean(1)
+    assert (draw(2.0, 5) > draw(1.0, 5)).float().mean() > 0.95 > (draw(2.0, 1) > draw(1.0, 1)).float().mean()
+    dB = 3 * torch.randn(400_000, generator=g, dtype=torch.float64)
+    test_close(to_unit((10 ** (dB / 10)).mean(), "intensity", "db"), 9 * math.log(10) / 20, eps=.03)

@@ -72,7 +72,27 @@ def test_what_is_not_known_is_not_scored():
     test_eq(t.confusion.sum().item(), 6 * 32 * 16); assert all(v in (1, None) for v, *_ in score_all(t, l, n=20).values())
 
 
+def test_a_gain_is_that_of_the_same_ground():
+    l = open_labels("sim", "water", 32, n=4, n_test=40)
+    t = tally(threshold, l, list(range(4, 44)))
+    worse = t._replace(confusion=t.confusion.clone()); moved = t.confusion[:, 0, 0] // 10
+    worse.confusion[:, 0, 0] -= moved; worse.confusion[:, 0, 1] += moved                     # a tenth of every tile's land goes wrong
+    found = compare({"worse": worse, "as it is": t}, l, ("oa", "iou water"))
+    for name, rows in found.items():
+        test_close([rows["as it is"][0], rows["worse"][0]], [score_all(x, l, n=9)[name][0] for x in (t, worse)], eps=1e-4)
+        test_close(rows["gain"][0], rows["as it is"][0] - rows["worse"][0], eps=1e-9)
+    spread = lambda v: v[2] - v[1]
+    assert found["oa"]["gain"][1] > 0 and spread(found["oa"]["gain"]) < .5 * spread(found["oa"]["as it is"])       # a small gain, and sure
+    test_eq(compare({"a": t, "b": t}, l, ["oa"])["oa"]["gain"], [0, 0, 0]); assert "+0.000 (+0.000 to +0.000)" in print_comparison(compare({"a": t, "b": t}, l, ["oa"]))
+    never = t._replace(boundary=t.boundary * 0)                                              # no boundary anywhere: no score, and no gain
+    assert print_comparison(compare({"a": never, "b": t}, l, ["boundary f1"])).endswith("- (- to -)")
+
+
 def test_tiles_are_ranked_by_their_own_score():
     t = Tally(*[torch.zeros(4)] * 5)._replace(confusion=torch.tensor([[[5, 5], [0, 9]], [[9, 0], [0, 9]], [[99, 1], [0, 0]], [[1, 9], [9, 1]]]))
     test_eq(ranked(t), [1, 0, 3])                                                            # the third holds one class only
     test_eq(ranked(t._replace(confusion=t.confusion[2:3])), [0])
+    l = open_labels("sim", "water", 32, n=4, n_test=9); ids = list(range(4, 13)); t = tally(threshold, l, ids); order = ranked(t)
+    axes = draw_report(threshold, l, ids, t).axes[-9:]
+    test_eq([ax.get_title() for ax in axes[::3]], [f"{name}: tile {ids[order[k]]}" for name, k in (("best", 0), ("median", len(order) // 2), ("worst", -1))])
+    for k, ax in zip((0, len(order) // 2, -1), axes[1::3]): test_eq(ax.images[0].get_array(), l.tile(ids[order[k]])[1].numpy())     # each beside its own truth

@@ -133,4 +133,10 @@ def test_folders_that_are_no_finished_model_are_refused():
         for name, why in (("report.json", "lacks report.json,"), (MODEL, f"lacks {MODEL}, report.json,")):
             (d / name).unlink(); test_fail(lambda: load_model(d), contains=why)
         model.head.weight.data[0] = float("nan")
-        test_fail(lambda: save_model(model, d / MODEL, "water", ()), contains="head.weight holds NaN"); assert not (d / MODEL).exists()
+        test_fail(lambda: save_model(model, d / MODEL, "water", ()), contains="first in head.weight"); assert not (d / MODEL).exists()
+
+
+def test_the_answer_about_roads_is_right():
+    from math import log
+    test_close(-79 / 80 * log(.99) - log(.01) / 80, .068, eps=.001)
+    test_close((79 / 80 + 0) / 2, .494, eps=.001)

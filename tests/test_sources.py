@@ -27,7 +27,7 @@ def test_settings_are_checked_before_work_starts():
                       '[store]\nsizes = 3\n[[source]]\npath = "a"': "unknown setting sizes", '[store]\nsize = "big"\n[[source]]\npath = "a"': "should be int", '': "no source",
                       '[[source]]\npath = "a"\nunit = "digital"': "no formula", '[store]\nunit = "digital"\n[[source]]\npath = "a"\nunit = "db"': "stretch",
                       '[source]\npath = "a"': "double brackets", '[[source]]\nname = "x"': "without a path", 'size = ': "TOML", '[shop]\n[[source]]\npath = "a"': "unknown table shop",
-                      '[store]\nshares = [1, 1, 0]\n[[source]]\npath = "a"': "add up to 1", '[store]\nchannels = ["any", "VV"]\n[[source]]\npath = "a"': "channels",
+                      '[store]\nbuffer_km = -1\n[[source]]\npath = "a"': "buffer_km not negative", '[store]\nshares = [1, 1, 0]\n[[source]]\npath = "a"': "add up to 1", '[store]\nchannels = ["any", "VV"]\n[[source]]\npath = "a"': "channels",
                       '[[source]]\npath = "a"\nsplit = "holdout"\naverage = 0\nstretch = [3, 1]': "average 0"}.items():
         test_fail(lambda: page(text), contains=why)
     test_fail(lambda: page('[store]\nsize = 3\n[[source]]\npath = "b"\nunit = "x"'), contains="16 is the least; source 'b': unknown unit")    # all at once

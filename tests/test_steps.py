@@ -11,8 +11,8 @@ from fastcore.test import *
 from di3cl.testing import FakeTime
 
 from di3cl.pairs import make_config
-from di3cl.steps import _and_views
-from di3cl.stopwatch import Clock
+from di3cl.steps import _and_views, _share_of_peak
+from di3cl.stopwatch import Clock, Row
 
 CPU = torch.device("cpu")
 def small_step(**kw): return set_up(make_config("tiny", **{**SMALL, **kw}), CPU)
@@ -62,6 +62,15 @@ def test_the_ceiling_runs_the_same_networks():
             ran.append({k for k, p in model.named_parameters() if p.grad is not None})
         test_eq(sorted(map(str, seen["step"][:-1])), sorted(map(str, seen["ceiling"][:-1])))    # each layer as often,
         test_eq(seen["step"][-1], seen["ceiling"][-1])                                          # and the same gradients
+
+
+def test_operations_are_those_that_are_published():
+    for arch, published in (("resnet18", 1.814e9), ("resnet50", 4.089e9)):                    # multiply-adds of one picture of 224 pixels, torchvision's table
+        step = set_up(make_config("paper", arch=arch, tile=256, view=224, batch=2, queue_size=32, loss_weights=(1, 0, 0)), CPU)
+        test_close(step_flops(step) / (2 * 4 * 2 * published), 1, eps=0.02)                   # two pairs; online forward, twice backward, the twin's forward; two operations each
+    with mock.patch.dict(step_flops.__globals__["PEAKS"], {"this CPU": 2e12}):
+        (row,) = _share_of_peak(step, Row("step", "step", "", 4., 1., "pairs/s", 1., "", None, "cpu"), CPU)
+    test_close(row.ratio, step_flops(step) / 4 / 2e12); test_eq(_share_of_peak(step, row, CPU), [])
 
 
 def test_a_perfect_pipeline_is_assumed_for_lightly():

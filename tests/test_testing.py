@@ -2,7 +2,7 @@
 
 from di3cl.testing import *
 
-import logging, tempfile, time
+import logging, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np, rasterio, torch
@@ -27,6 +27,12 @@ def test_what_is_said_is_heard_while_one_listens():
     with heard() as lines: log.warning("three tiles %s", "skipped")
     log.warning("afterwards")
     test_eq(lines, ["three tiles skipped"])
+
+
+def test_a_typed_command_is_heard_and_its_code_is_seen():
+    def main(): print(*sys.argv, Path.cwd().name); logging.getLogger("di3cl").warning("careful"); sys.exit(3)
+    (folder := Path(tempfile.mkdtemp()) / "here").mkdir()
+    test_eq(vars(typed(main, ["a", 1], folder)), dict(code=3, out="di3cl a 1 here\n", err="careful\n"))
 
 
 def test_time_passes_by_work_alone():

@@ -118,3 +118,9 @@ def test_open_tiles_knows_its_sources():
     publish_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), {})
     test_eq((type(open_tiles(store, 32)), open_tiles(store, 32).batch([0, 1]).shape), (StoreTiles, (2, 1, 32, 32)))
     test_fail(lambda: open_tiles(store, 64, unit="amplitude"), contains="a store of db")
+
+
+def test_the_answers_of_this_page_are_right():
+    test_close(460_532 * 512 ** 2 * 4 / 1e9, 483, eps=.2)
+    test_close(460_532 * 512 ** 2 / 1e9, 121, eps=.4)
+    test_eq(len({epoch + number for epoch in range(100) for number in range(10_000)}), 10_099)

@@ -196,7 +196,7 @@ def retouched(path, tensors=None, sealed=True, **label):
     "A copy of a weights file with other tensors, or other words on its label (None: the word is missing), sealed anew or not."
     with safe_open(path, "pt") as f: meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
     meta = {k: v for k, v in (meta | label).items() if v is not None}
-    if sealed and {"format", *LABEL} <= set(meta): meta["seal"] = _seal(meta)
+    if sealed and {"format", *LABEL} <= set(meta): meta["seal"] = _seal([meta[k] for k in ("format", *LABEL)])
     save_file(state | (tensors or {}), path.with_name("retouched.safetensors"), meta)
     return path.with_name("retouched.safetensors")
 
@@ -399,7 +399,7 @@ def test_a_thousand_spoiled_files_give_one_line_or_what_was_saved():
 
 def test_a_wrong_load_would_be_seen():
     with TemporaryDirectory() as d, stand_in(Encoder=Thin):
-        with stand_in(_seal=lambda words: "asleep"), expect_fail(AssertionError, contains="a wrong load"): spoil(Path(d), 1000)
+        with stand_in(_seal=lambda texts: "asleep"), expect_fail(AssertionError, contains="a wrong load"): spoil(Path(d), 1000)
         with stand_in(digest=lambda state: "asleep"), expect_fail(AssertionError, contains="a wrong load"): spoil(Path(d), 1000)
 
 

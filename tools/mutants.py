@@ -4,7 +4,8 @@
 
 The result, which tests failed for which break, goes to benchmarks/results/mutants.json.
 """
-import json, os, re, shutil, subprocess, sys, tempfile
+import json, os, platform, re, shutil, subprocess, sys, tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,35 +22,42 @@ BREAKS = {   # name: (module, what stands there, what a mistaken hand would have
     "InfoNCE with keys as they come": ("losses", "(unit_vectors(x).to(q.dtype) for x in (key, queue))", "(x.to(q.dtype) for x in (key, queue))", "losses di3cl"),
     "region loss on invalid boxes": ("losses", "(distance * valid).sum() / valid.sum().clamp_min(1)", "distance.mean()", "losses di3cl"),
     "regions of invalid boxes pooled": ("model", "index = valid.nonzero()", "index = torch.ones_like(valid).nonzero()", "di3cl"),
-    "speckle in dB": ("views", "x = speckle(x, ", "x = (lambda v, *a: 10 ** (speckle(10 * v.log10(), *a) / 10))(x, ", "views pairs"),
+    "speckle in dB": ("views", "else x * _gamma_noise(x, L, generator)", "else 10 ** (x.log10() * _gamma_noise(x, L, generator))", "views pairs"),
     "speckle of the wrong mean": ("sar", "return intensity * noise", "return intensity * 1.1 * noise", "sar scenes views"),
 }
 
-def broken_copy(folder, module, old, new):
-    "The library and its tests in `folder`, with one break."
+def copy(folder):
+    "The library and its tests in `folder`."
     for name in ("di3cl", "tests"): shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "pyproject.toml"): shutil.copy(ROOT / name, folder)
-    path = folder / "di3cl" / f"{module}.py"
+
+def break_it(path, old, new):
     text = path.read_text()
-    if text.count(old) != 1: sys.exit(f"{module}.py has {text.count(old)} places like {old!r}, not 1: this script must follow the library")
+    if text.count(old) != 1: sys.exit(f"{path.name} has {text.count(old)} places like {old!r}, not 1: this script must follow the library")
     path.write_text(text.replace(old, new))
 
 def failures(folder, rooms):
     "Names of the tests that fail in the copy."
     tests = [f"tests/test_{room}.py" for room in rooms.split()]
-    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder)})
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"})
     if ran.returncode not in (0, 1): sys.exit(ran.stdout + ran.stderr)
     return re.findall(r"^(?:FAILED|ERROR) tests/test_(\S+)", ran.stdout, re.M)
 
 def main(names):
-    found = {}
-    for name in names or BREAKS:
-        module, old, new, rooms = BREAKS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            broken_copy(Path(folder), module, old, new)
-            found[name] = failures(Path(folder), rooms)
-        print(f"{'caught' if found[name] else 'MISSED':7} {name:35} {len(found[name]):3} tests fail: {', '.join(found[name][:3])}", flush=True)
-    if not names: (ROOT / "benchmarks/results/mutants.json").write_text(json.dumps(found, indent=1) + "\n")
+    found, rooms = {}, " ".join(sorted({room for name in names or BREAKS for room in BREAKS[name][3].split()}))
+    with tempfile.TemporaryDirectory() as whole:                     # all breaks are made to one state of the library, whatever is edited meanwhile
+        copy(Path(whole))
+        if already := failures(Path(whole), rooms): sys.exit(f"these fail without any break, so nothing can be concluded: {', '.join(already)}")
+        for name in names or BREAKS:
+            module, old, new, rooms = BREAKS[name]
+            path = Path(whole) / "di3cl" / f"{module}.py"
+            sound = path.read_text()
+            break_it(path, old, new)
+            found[name] = failures(Path(whole), rooms)
+            path.write_text(sound)
+            print(f"{'caught' if found[name] else 'MISSED':7} {name:35} {len(found[name]):3} tests fail: {', '.join(found[name][:3])}", flush=True)
+    record = dict(command="python tools/mutants.py", python=platform.python_version(), torch=version("torch"), caught=found)
+    if not names: (ROOT / "benchmarks/results/mutants.json").write_text(json.dumps(record, indent=1) + "\n")
     return 0 if all(found.values()) else 1
 
 if __name__ == "__main__": sys.exit(main(sys.argv[1:]))

@@ -14,9 +14,9 @@ from export import notebooks
 
 
 def shrink(png):
-    "The same picture in 128 colours: radar images are noise, and noise does not compress."
+    "The same picture in 128 colours, rare ones kept: radar images are noise, and noise does not compress."
     small = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
