@@ -45,7 +45,7 @@ def write_model(folder, arch="resnet10", decoder="unet", width=32):
     save_model(model, folder / MODEL, "water", ("#d9d4c5", "#2a5fa8"))
     return folder
 
-# %% ../nbs/90e_mapping.ipynb #01b2b441
+# %% ../nbs/90e_mapping.ipynb #5fda94ca
 MODELS = (("resnet10", "upernet", 32), ("resnet18", "unet", 64))      # a small and a common one
 
 def bench_predict(config, device, n=2048, tile=640, overlap=128, models=MODELS, **kw):     # side of the scene
@@ -67,9 +67,9 @@ def _runners(scene, folder, tile, overlap, device):
     @torch.inference_mode()
     def bare():
         for t in ready: net(t, "db").softmax(1)
-    def whole():
-        with tempfile.TemporaryDirectory() as d: predict(scene, Path(d, "map.tif"), folder, tile=tile, overlap=overlap, device=str(device), probabilities=Path(d, "p.tif"))
-    return {"bare model": bare, "predict, with probabilities": whole}, len(ready)
+    def whole(**kw):
+        with tempfile.TemporaryDirectory() as d: predict(scene, Path(d, "map.tif"), folder, tile=tile, overlap=overlap, device=str(device), **{k: Path(d, name) for k, name in kw.items()})
+    return {"bare model": bare, "predict": whole, "predict, with probabilities": lambda: whole(probabilities="p.tif")}, len(ready)
 
 # %% ../nbs/90e_mapping.ipynb #19eb97a2
 def peak(scene, folder, tile=640, overlap=128, device="cpu"):

@@ -105,7 +105,7 @@ def test_any_size_unit_and_number_of_channels():
         predict(s, d / f"{unit}_map.tif", m2, **SMALL); predict(s, d / f"{unit}_vv.tif", m, bands="VV", **SMALL)
     for what in ("map", "vv"): assert all((read(d / f"{unit}_{what}.tif") == read(d / f"db_{what}.tif")).mean() > .999 for unit in ("intensity", "amplitude"))
     digital = a_model(d / "m3", Preprocess("digital", [-11], [4], [-25, 0], ["grey"]))
-    predict(a_scene(d / "g.tif", unit=None), d / "g_map.tif", digital, unit="digital", **SMALL)
+    predict(a_scene(d / "g.tif", unit=None), d / "g_map.tif", digital, unit="digital", **SMALL);
 
 
 def test_what_was_stopped_goes_on_and_ends_the_same_bit_by_bit():
