@@ -48,7 +48,8 @@ def train(args):
 # ---------------------------------------------------------------- the tasks
 
 LABELS, SEEDS = (8, 64), range(3)
-FROZEN = Plan(mode="frozen", steps=150, checks=1, crop=64)   # its crop is not used: cached features are of whole tiles
+FROZEN = Plan(mode="frozen", steps=150, checks=1, crop=64, lr=3e-3)   # its crop is not used: cached features are of whole tiles
+DECODERS = {"road": "unet"}          # else UPerNet; its maps are at a quarter of the resolution, and roads are two pixels wide
 FULL = Plan(steps=200, checks=1, crop=64, lr=5e-4)
 FULL_ARMS, FULL_TASKS = ("random", "MoCo v2", "DI3CL"), ("landcover", "water, KOMPSAT-5")
 
@@ -109,7 +110,7 @@ def tune_one(args, way, name, labelled, ids, test, labels, arm, seed, cache):
     learn = few(labelled, ids, labels, seed)
     encoder, pre = begin(args, arm, name, labelled, ids, seed)
     torch.manual_seed(seed)
-    model = Segmenter(encoder.to(memory_format=torch.channels_last), pre, labelled.classes)
+    model = Segmenter(encoder.to(memory_format=torch.channels_last), pre, labelled.classes, DECODERS.get(name, "upernet"))
     if way == "full":
         fit(make_learner(model, labelled, Areas(learn, [], test), FULL, seed), FULL, seed)
         return tally(model.eval(), labelled, test)

@@ -1,6 +1,6 @@
 """A model fine-tuned on some KOMPSAT-5 tiles maps the others: IoU of water with an interval; and a georeferenced Sentinel-1 scene is mapped pixel on pixel.
 
-    python benchmarks/real_map.py --data DATA [--weights random|FILE] [--steps 400]     # -> benchmarks/results/real_map.json; about ten minutes on two cores
+    python benchmarks/real_map.py --data DATA [--weights random|FILE] [--steps 150]     # -> benchmarks/results/real_map.json; about ten minutes on two cores
 
 DATA is a folder laid out as the README of our trial data says; it is not part of the project. Each of the four KOMPSAT-5 tiles (1,024 x 1,024 pixels, X band, southern Norway; Kim et al., IROS 2021) is mapped by a model that
 learned from two of the others (the third is watched in training, and decides nothing). All four lie in one region, so the interval, over blocks of 256 x 256 pixels of all four, says how far the number holds there, and nothing about other places.
@@ -55,7 +55,7 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", type=Path, required=True)
     p.add_argument("--weights", default="random")
-    p.add_argument("--steps", type=int, default=400)
+    p.add_argument("--steps", type=int, default=150)
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as d:
         d, found, counts, by_image = Path(d), pairs(args.data), [], {}
