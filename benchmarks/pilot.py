@@ -5,6 +5,7 @@
     python benchmarks/pilot.py tune  --runs RUNS --data DATA     # frozen and full fine-tuning; resumable
     python benchmarks/pilot.py score --runs RUNS --data DATA     # -> benchmarks/results/pilot.json
 
+`--first` names the runs of first_question.py: with it two more starts are compared, frozen, that had an eighth of the pairs, on simulated and on real tiles.
 DATA is a folder laid out as the README of our trial data says (KOMPSAT-5 water, AIRSAR San Francisco); it is not part of the project. Without --data
 only simulated scenes are used. Nothing of DATA is seen in pre-training, and no setting was chosen on any test area.
 """
@@ -14,14 +15,17 @@ from pathlib import Path
 import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from di3cl.atomic import write_atomic
 from di3cl.finetune import Plan, fit, make_learner
 from di3cl.labels import by_group, few, open_labels, split
+from di3cl.masks import IGNORE
 from di3cl.pairs import make_config
-from di3cl.prepare import Areas, sample
+from di3cl.prepare import Areas
 from di3cl.pretrain import new_model, pretrain
-from di3cl.sar import Preprocess, read_sar
+from di3cl.probe_report import sample
+from di3cl.sar import Preprocess, read_sar, to_unit
 from di3cl.scorecard import Tally, statistics, tally
 from di3cl.segment import Segmenter, make_loss, pyramid
 from di3cl.testing import write_raster
@@ -35,6 +39,9 @@ ARMS = {                                                     # settings of the t
     "DI3CL":           dict(),
     "region 0.5":      dict(loss_weights=(0.8, 0.2, 0.5)),   # the better setting that the first honest question found on training areas
 }
+
+BRIGHTNESS, WINDOWS = "brightness alone", (1, 5, 15, 45)     # no network: what the mean backscatter about a pixel tells; not asked of roads, which are a shape
+EXTRA = {"region 0.5, 20,000 pairs": "simulated", "region 0.5, 20,000 real pairs": "real"}     # of the first honest question, a run a seed: budget and source
 
 def folder(args, arm): return args.runs / arm.replace(" ", "_").replace(",", "")
 
@@ -64,8 +71,9 @@ def kompsat(args):
 
 def san_francisco(args):
     out, data = args.runs / "sf", args.data / "sf_airsar_landcover"
-    write_raster(out / "T11.tif", read_sar(data / "T11.bin", unit="intensity").data.numpy(), tags=dict(unit="intensity"))
-    with rasterio.open(data / "label.png") as f: write_raster(out / "T11_mask.tif", f.read(1))
+    if not (out / "T11.tif").exists():
+        with rasterio.open(data / "label.png") as f: write_raster(out / "T11_mask.tif", f.read(1))
+        write_raster(out / "T11.tif", read_sar(data / "T11.bin", unit="intensity").data.numpy(), tags=dict(unit="intensity"))
     (out / "legend.csv").write_text("value,class\n0,unlabelled\n1,bare soil\n2,mountain\n3,water\n4,urban\n5,vegetation\n")
     return open_labels(out, "landcover", 64)
 
@@ -78,9 +86,11 @@ def tasks(args):
 
 def begin(args, arm, name, labelled, ids, seed):
     "(Encoder, Preprocess): the contract of pre-training on simulated scenes; fitted to the training tiles where the calibration is another."
-    encoder, pre = load_weights(folder(args, "MoCo v2" if arm == "random" else arm) / "weights.safetensors")
+    run = args.first / EXTRA[arm] / f"region_0.5_{seed}" if arm in EXTRA else folder(args, "MoCo v2" if arm == "random" else arm)
+    encoder, pre = load_weights(run / "weights.safetensors")
+    if arm in EXTRA: pre = load_weights(folder(args, "MoCo v2") / "weights.safetensors")[1]     # the same contract for all
     if arm == "random": encoder = new_model(make_config("tiny"), 1, seed).encoder
-    return encoder, pre if name in ("landcover", "water", "road") else Preprocess.fit(*sample(labelled, ids), pre.channels)
+    return encoder, pre if name in ("landcover", "water", "road") else Preprocess.fit(to_unit(sample(labelled, ids), labelled.unit, "db"), "db", pre.channels)
 
 # ---------------------------------------------------------------- frozen, from features that are computed once
 
@@ -106,8 +116,28 @@ def frozen(model, labelled, ids, seed):
         loss(decode(model, [turn(m[some].clone()) for m in maps], labelled.size), turn(label[some])).backward()
         optimizer.step(); optimizer.zero_grad(); rate.step()
 
+def means(x, unit):
+    "(B, H, W, windows) mean backscatter about every pixel, dB, of the first channel."
+    power = to_unit(x[:, :1], unit, "intensity")
+    means = [torch.nn.functional.avg_pool2d(torch.nn.functional.pad(power, [w // 2] * 4, mode="reflect"), w, 1) for w in WINDOWS]
+    return to_unit(torch.cat(means, 1), "intensity", "db").permute(0, 2, 3, 1)
+
+def by_brightness(labelled, ids, seed, n=100_000):
+    "Boosted trees on those means, from at most n labelled pixels; called as a model is."
+    image, label = labelled.batch(ids)[:2]
+    x, y = means(image, labelled.unit)[known := label != IGNORE], label[known]
+    some = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))[:n]
+    trees = HistGradientBoostingClassifier(random_state=seed, early_stopping=False).fit(x[some].numpy(), y[some].numpy())
+    def logits(image, unit):
+        x = means(image, unit)
+        out = torch.full((x[..., 0].numel(), len(labelled.classes)), -torch.inf)
+        out[:, torch.from_numpy(trees.classes_).long()] = torch.from_numpy(trees.predict_proba(x.flatten(0, 2).numpy())).float()
+        return out.unflatten(0, x.shape[:3]).permute(0, 3, 1, 2)
+    return logits
+
 def tune_one(args, way, name, labelled, ids, test, labels, arm, seed, cache):
     learn = few(labelled, ids, labels, seed)
+    if arm == BRIGHTNESS: return tally(by_brightness(labelled, learn, seed), labelled, test)
     encoder, pre = begin(args, arm, name, labelled, ids, seed)
     torch.manual_seed(seed)
     model = Segmenter(encoder.to(memory_format=torch.channels_last), pre, labelled.classes, DECODERS.get(name, "upernet"))
@@ -115,14 +145,17 @@ def tune_one(args, way, name, labelled, ids, test, labels, arm, seed, cache):
         fit(make_learner(model, labelled, Areas(learn, [], test), FULL, seed), FULL, seed)
         return tally(model.eval(), labelled, test)
     frozen(model, labelled, learn, seed)
-    if (key := (name, arm, seed if arm == "random" else 0)) not in cache:          # the test tiles' features, once an encoder
+    if (key := (name, arm, seed if arm == "random" or arm in EXTRA else 0)) not in cache:          # the test tiles' features, once an encoder
         cache.clear(); cache[key] = features(model.eval(), labelled, test)[0]
     levels = zip(*(m.split(16) for m in cache[key]))
     return tally(lambda image, unit: decode(model.eval(), [m.clone() for m in next(levels)], labelled.size), labelled, test)
 
-def jobs(names):
+def arms_of(args, name): return "random", *ARMS, *(EXTRA if args.first else ()), *((BRIGHTNESS,) if name != "road" else ())
+
+def jobs(args, names):
     "(way, task, arm, seed, labels), in the order in which features can be kept."
-    for name, arm, seed, labels in itertools.product(names, ("random", *ARMS), SEEDS, LABELS): yield "frozen", name, arm, seed, labels
+    for name in names:
+        for arm, seed, labels in itertools.product(arms_of(args, name), SEEDS, LABELS): yield "frozen", name, arm, seed, labels
     for name, arm, seed in itertools.product(names, FULL_ARMS, SEEDS):
         if name in FULL_TASKS: yield "full", name, arm, seed, 8
 
@@ -131,7 +164,7 @@ def place(args, *job): return args.runs / "tallies" / ("__".join(map(str, job)).
 def tune(args):
     (args.runs / "tallies").mkdir(exist_ok=True)
     there, cache = tasks(args), {}
-    for way, name, arm, seed, labels in jobs(there):
+    for way, name, arm, seed, labels in jobs(args, there):
         if (to := place(args, way, name, arm, seed, labels)).exists() or args.only not in (None, arm): continue
         t = tune_one(args, way, name, *there[name], labels, arm, seed, cache)
         torch.save(t._asdict(), to.with_suffix(".tmp")); to.with_suffix(".tmp").rename(to)
@@ -169,9 +202,9 @@ def cost(args, arm):
 
 def score(args):
     there, rows = tasks(args), []
-    for way, arms, counts in (("frozen", ("random", *ARMS), LABELS), ("full", FULL_ARMS, (8,))):
-        for name, labels in itertools.product(there, counts):
-            if way == "frozen" or name in FULL_TASKS: rows += rows_of(args, way, name, there[name][0], labels, arms)
+    for name in there:
+        for labels in LABELS: rows += rows_of(args, "frozen", name, there[name][0], labels, arms_of(args, name))
+    for name in FULL_TASKS: rows += rows_of(args, "full", name, there[name][0], 8, FULL_ARMS) if name in there else []
     sizes = {name: dict(train=len(a), test=len(b), blocks=len(t.groups[torch.tensor(b)].unique()), size=t.size) for name, (t, a, b) in there.items()}
     record = dict(command="python benchmarks/pilot.py score", pretraining=[cost(args, arm) for arm in ARMS], tasks=sizes, machine=platform.platform(), torch=torch.__version__, rows=rows)
     write_atomic(Path(__file__).parent / "results/pilot.json", (json.dumps(record, indent=1) + "\n").encode())
@@ -183,7 +216,8 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("train", "tune", "score"))
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--data", type=Path, help="the real data; left out: simulated only")
-    parser.add_argument("--only", choices=("random", *ARMS))
+    parser.add_argument("--first", type=Path, help="the runs of first_question.py")
+    parser.add_argument("--only", choices=("random", *ARMS, *EXTRA, BRIGHTNESS))
     parser.add_argument("--pairs", type=int, default=160_000)
     args = parser.parse_args()
     dict(train=train, tune=tune, score=score)[args.what](args)
