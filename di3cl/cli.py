@@ -50,15 +50,14 @@ def spread(n):
     from di3cl.processes import launch
     return launch(n, [sys.executable, "-m", "di3cl.cli", *sys.argv[1:]])
 
-# %% ../nbs/90_cli.ipynb #c37ade50
+# %% ../nbs/90_cli.ipynb #15984571
 @app.command()
 def pretrain(data: Annotated[str, typer.Argument(help="'sim', a folder of radar images of any raster format, or a store made by di3cl tiles build.")],
              out: Out,
              preset: Annotated[Preset, typer.Option(help="Named settings: tiny for two CPU cores, small for one GPU, paper as published.")] = Preset.tiny,
              unit: Annotated[Unit | None, typer.Option(help="Unit of images that carry no tag. It is never guessed.")] = None,
              resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in OUT.")] = False,
-             seed: Seed = 0,
-             device: On = Device.auto,
+             seed: Seed = 0, device: On = Device.auto,
              recipe: Annotated[Recipe | None, typer.Option(help="How the two views differ.")] = None,
              contour: Annotated[Contour | None, typer.Option(help="Contour consistency as released, or on explicit contour maps.")] = None,
              arch: Annotated[str | None, typer.Option(help="resnet10, resnet18, resnet34, resnet50 or resnet101.")] = None,
@@ -70,6 +69,7 @@ def pretrain(data: Annotated[str, typer.Argument(help="'sim', a folder of radar 
              queue_size: Annotated[int | None, typer.Option(min=1, help="Keys in each queue.")] = None,
              loss_weights: Annotated[tuple[float, float, float] | None, typer.Option(help="Of the image, contour and region loss; 1 0 0 is MoCo v2.")] = None,
              amp: Annotated[Amp, typer.Option(help="Precision of the networks; auto is the best a GPU has, and float32 elsewhere.")] = Amp.auto,
+             compile: Annotated[bool, typer.Option("--compile", help="Turn the encoders into generated code first, and say what that gained.")] = False,
              accumulate: Annotated[int | None, typer.Option(min=1, help="Compute a batch in so many pieces, where memory is short.")] = None,
              processes: Annotated[int, typer.Option(min=1, help="On this machine, one for each GPU; torchrun works, too.")] = 1):
     "Pre-train an encoder. Options left out are the preset's."
@@ -77,7 +77,7 @@ def pretrain(data: Annotated[str, typer.Argument(help="'sim', a folder of radar 
     from di3cl.pretrain import pretrain as run
     given = dict(accumulate=accumulate, recipe=recipe and recipe.value, contour=contour and contour.value, arch=arch, batch=batch, pairs=pairs, tile=tile, view=view, lr=lr,
                  queue_size=queue_size, loss_weights=loss_weights)
-    run(data, out, preset.value, unit and unit.value, seed, device.value, resume, amp=amp.value, **{k: v for k, v in given.items() if v is not None})
+    run(data, out, preset.value, unit and unit.value, seed, device.value, resume, amp=amp.value, compile=compile, **{k: v for k, v in given.items() if v is not None})
     if first_of_all(): typer.echo(f"done: {out / 'weights.safetensors'}, {out / 'metrics.csv'}, {out / 'curves.png'}")
 
 # %% ../nbs/90_cli.ipynb #8926a7c0
@@ -144,7 +144,7 @@ def probe(weights: Annotated[str, typer.Argument(help="A .safetensors file, the 
     typer.echo(p.table(report))
     if out: p.save_report(report, out)
 
-# %% ../nbs/90_cli.ipynb #19eea52b
+# %% ../nbs/90_cli.ipynb #ffa6866b
 Decoder = Enum("Decoder", {k: k for k in ("upernet", "unet", "deeplabv3plus", "pspnet", "fpn")}, type=str)
 Mode = Enum("Mode", {k: k for k in ("full", "frozen", "layerwise")}, type=str)
 Loss = Enum("Loss", {k: k for k in ("lovasz", "dice", "ce")}, type=str)
@@ -163,7 +163,7 @@ def finetune(data: Annotated[str, typer.Argument(help="'sim', or a folder of ima
              batch: Annotated[int | None, typer.Option(min=2, help="Crops in a step.")] = None,
              lr: Annotated[float | None, typer.Option(help="Learning rate at the peak.")] = None,
              size: Annotated[int, typer.Option(min=32, help="Side of a tile, pixels.")] = 128,
-             crop: Annotated[int | None, typer.Option(min=32, help="Side of a training crop, pixels.")] = None,
+             crop: Annotated[int | None, typer.Option(min=32, help="Side of a training crop, pixels: a multiple of 32.")] = None,
              unit: Annotated[Unit | None, typer.Option(help="Unit of images that carry no tag. It is never guessed.")] = None,
              normalise: Annotated[Normalise, typer.Option(help="The preprocessing of the weights, or fitted to these images (where they are not calibrated).")] = Normalise.weights,
              share: Annotated[float, typer.Option(help="Share of the ground kept for the test, where the folder has no test/.")] = 0.25,

@@ -11,7 +11,7 @@ __all__ = ['cosine_lr', 'new_model', 'trained', 'Schedule', 'Save', 'make_learne
 import warnings
 for text in (".*torch.jit.script.*", ".*mode.chained_assignment.*"): warnings.filterwarnings("ignore", text)   # fastai's, at import; nothing a user can act on
 
-# %% ../nbs/10_pretrain.ipynb #8d41f5e1
+# %% ../nbs/10_pretrain.ipynb #538164c3
 import json, logging, math, re, signal, sys, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -26,7 +26,7 @@ from fastai.optimizer import OptimWrapper
 from fastcore.basics import patch
 
 from .checkpoint import restore, save_checkpoint
-from .devices import memory_advice, out_of_memory, pick_amp, pick_device
+from .devices import check_compile, compile_networks, gain_in_words, gain_of_compiling, memory_advice, out_of_memory, pick_amp, pick_device
 from .model import DI3CL
 from .pairs import Config, Pairs, fit_preprocess, make_config
 from .processes import Engine, agreed, from_first, gather, joined, lost, rank, size
@@ -110,7 +110,7 @@ def make_learner(model, pairs, config, cbs=(), amp=None):   # a DI3CL; Pairs; a 
     return _Learner(DataLoaders(_Batches(pairs), [], device=pairs.device), Engine(model, config.accumulate, amp), loss_func=lambda losses, _: losses.total, opt_func=sgd, splitter=trained,
                     lr=config.lr, train_bn=False, wd_bn_bias=True, default_cbs=False, cbs=[TrainEvalCallback(), Schedule(config, pairs.start), *cbs])
 
-# %% ../nbs/10_pretrain.ipynb #5b44ca65
+# %% ../nbs/10_pretrain.ipynb #70c4bcb9
 _log = logging.getLogger("di3cl")
 
 def pretrain(data,               # "sim", or a folder of tiles
@@ -122,31 +122,33 @@ def pretrain(data,               # "sim", or a folder of tiles
              resume=False,       # go on from the newest checkpoint in `out`
              checkpoint_seconds=10,  # a checkpoint so often, or every fiftieth of the time; 0: after every step
              amp="auto",         # precision: "auto" | "no" | "bf16" | "fp16"
+             compile=False,      # turn the encoders into generated code, and say what that gained
              **overrides):       # any field of Config
     "Pre-train, leaving in `out` what the table of 09d lists. Returns (model, preprocess)."
     out, config = Path(out), make_config(preset, **overrides)
     with joined(pick_device(device)) as device, ExitStack() as lock, in_words(out, config, device):
         with agreed():
             if rank() == 0: check_out(out, resume)
+            if compile: check_compile(device)
             amp, tiles = pick_amp(amp, device), open_tiles(data, config.tile, unit, seed, config.n_sim, config.channels, config.view, device)
             preprocess = fit_preprocess(tiles, config)
             pairs = Pairs(tiles, preprocess, config, seed, device, 0, rank(), size())
             model = new_model(config, len(preprocess.channels), seed).to(device)       # whatever is wrong with the input has been said by now
-            record = record_of(replace(config, parts=config.parts or (0 if resume else size())), data, tiles, preprocess, seed, device, amp)
+            record = record_of(replace(config, parts=config.parts or (0 if resume else size())), data, tiles, preprocess, seed, device, amp, compile)
             if rank() == 0: record = open_run(out, record, resume); lock.enter_context(locked(out))
         record = from_first(record)
         with agreed(): state = resume_state(out) if resume else None
         config, preprocess = replace(config, parts=record["run"]["config"]["parts"] or 1), Preprocess.from_dict(record["run"]["preprocess"])
         pairs = Pairs(tiles, preprocess, config, seed, device, state[1] if state else 0, rank(), size())
-        _train(model, pairs, out, state, amp, checkpoint_seconds)
-        model = _plain(model, config, len(preprocess.channels))
+        _train(model, pairs, out, state, amp, checkpoint_seconds, compile)
+        if compile or type(model) is not DI3CL: model = _plain(model, config, len(preprocess.channels))
         if rank() == 0:
             save_weights(model, out / "weights.safetensors", preprocess, data=str(data), fingerprint=tiles.fingerprint, seed=seed, pairs=config.pairs)
             plot_curves(out).savefig(out / "curves.png", dpi=110)
     return model, preprocess
 
-# %% ../nbs/10_pretrain.ipynb #26d51305
-def _train(model, pairs, out, state, amp, checkpoint_seconds):
+# %% ../nbs/10_pretrain.ipynb #12e9897e
+def _train(model, pairs, out, state, amp, checkpoint_seconds, compile):
     "From where `pairs` starts to the end."
     config, n = pairs.config, len(pairs.tiles)
     if config.queue_size > n and rank() == 0: _log.warning(f"the queue of {config.queue_size} keys is longer than an epoch of {n} tiles: it holds older keys of the query's own tile, as negatives. "
@@ -156,10 +158,19 @@ def _train(model, pairs, out, state, amp, checkpoint_seconds):
     if state:
         seconds = _take_up(learn, *state)
         if rank() == 0: _log.warning(f"resuming {out} at step {pairs.start} of {config.steps}")
+    if compile and len(pairs): _compile(learn.model, pairs)
     record = Record(out / "metrics.csv", pairs, seconds)
     save = Save(out / "checkpoints", config, record, checkpoint_seconds)
     try: learn.fit(1, cbs=[record, save])
     finally: record.close(); save.close()                      # also when the run is stopped, or diverges
+
+def _compile(engine, pairs):
+    "Compile the encoders, and say what that gained."
+    torch.compiler.reset()                                     # what else was compiled in this Python decides nothing
+    encoders = engine.model.online.encoder, engine.model.twin.encoder
+    times = gain_of_compiling(*encoders, *(v.chunk(engine.pieces)[0] for v in pairs[pairs.start][:2]), engine.amp)
+    compile_networks(*encoders)
+    if rank() == 0: _log.warning(gain_in_words(*times, engine.pieces, len(pairs)))
 
 def _take_up(learn, tensors, step, info):
     "Put a checkpoint into the learner; returns the seconds that were spent before."
@@ -169,8 +180,7 @@ def _take_up(learn, tensors, step, info):
     return info["seconds"]
 
 def _plain(model, config, channels):
-    "A DI3CL with these weights, whatever it was made into for several processes."
-    if type(model) is DI3CL: return model
+    "A DI3CL with these weights, whatever it was made into for several processes or by compiling."
     plain = new_model(config, channels).to(next(model.parameters()).device)
     plain.load_state_dict(model.state_dict())
     return plain.train(model.training)

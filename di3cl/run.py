@@ -28,13 +28,13 @@ except ImportError: fcntl = None           # Windows has no such locks
 
 _log = logging.getLogger("di3cl")
 
-# %% ../nbs/09d_run.ipynb #e1d95806
-def record_of(config, data, tiles, preprocess, seed, device, amp=None):   # ...; a torch device; dtype of autocast
+# %% ../nbs/09d_run.ipynb #ea131b88
+def record_of(config, data, tiles, preprocess, seed, device, amp=None, compile=False):   # ...; a torch device; dtype of autocast; are its encoders compiled?
     "What config.json says of a run."
     versions = dict(python=platform.python_version(), di3cl=di3cl.__version__, torch=torch.__version__, torchvision=torchvision.__version__)
     record = dict(run=dict(config=asdict(config), fingerprint=tiles.fingerprint, unit=tiles.unit, seed=seed, preprocess=preprocess.to_dict()),
                   data=dict(source=str(data), tiles=len(tiles), skipped={str(k): v for k, v in getattr(tiles, "skipped", {}).items()}),
-                  machine=dict(device=device.type, gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None, amp=str(amp or torch.float32).removeprefix("torch."), threads=torch.get_num_threads(), processes=size()) | versions)
+                  machine=dict(device=device.type, gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None, amp=str(amp or torch.float32).removeprefix("torch."), compile=compile, threads=torch.get_num_threads(), processes=size()) | versions)
     return json.loads(json.dumps(record))                                  # tuples become lists, as they come back from the file
 
 # %% ../nbs/09d_run.ipynb #1db7169b
@@ -74,7 +74,7 @@ def _same_run(path, new):
     _say_changes(path.parent, old["machine"], new["machine"])
     return old
 
-# %% ../nbs/09d_run.ipynb #50b006e4
+# %% ../nbs/09d_run.ipynb #c7eb8577
 def _differences(old, new):
     "Settings that differ, in words; how many parts was settled at the start."
     old, new = ({**r["config"], **{k: r[k] for k in ("fingerprint", "unit", "seed")}} for r in (old, new))
@@ -87,6 +87,7 @@ def _alike(old, new):
     return (old.unit, old.channels) == (new.unit, new.channels) and near(old.mean, new.mean) and near(old.std, new.std) and near(old.clip, new.clip)
 
 def _say_changes(out, old, new):
+    old = dict(compile=False) | old        # what runs are that were started before there was a choice
     changes = [f"{k} {v} (was {old.get(k)})" for k, v in new.items() if v != old.get(k)]
     if changes: _log.warning(f"{out}: goes on with {', '.join(changes)}: the same run, though no longer equal to the last bit")
 

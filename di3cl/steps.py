@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/steps.html.md"""
 __all__ = ['PARTS', 'PEAKS', 'set_up', 'autocast', 'train_step', 'split_step', 'ceiling', 'step_flops', 'bench_step',
            'bench_compile']
 
-# %% ../nbs/90c_steps.ipynb #7d0d4da8
+# %% ../nbs/90c_steps.ipynb #a48cabef
 import importlib.util, itertools, os, time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import di3cl.model, di3cl.pairs
-from .devices import describe, pick_amp
+from .devices import compile_networks, describe, pick_amp
 from .encoder import Queue, pool
 from .pairs import Pairs, fit_preprocess
 from .pretrain import new_model, trained
@@ -26,11 +26,11 @@ from .rivals import LightlyMoco, lightly_views
 from .stopwatch import Clock, contest, memory_of, race, rows_of
 from .tiles import SimTiles
 
-# %% ../nbs/90c_steps.ipynb #92f51cec
-def set_up(config, device):
-    "(pairs, steps, model, optimizer) for simulated tiles in memory and a random start."
+# %% ../nbs/90c_steps.ipynb #5f8500ce
+def set_up(config, device, tiles=None):   # ...; a source of tiles, in place of simulated ones in memory
+    "(pairs, steps, model, optimizer) from a random start."
     config = replace(config, start="random", n_sim=2 * config.batch)
-    tiles = SimTiles(config.n_sim, config.tile, device=device)
+    tiles = tiles or SimTiles(config.n_sim, config.tile, device=device)
     preprocess = fit_preprocess(tiles, config)
     model = new_model(config, len(preprocess.channels)).to(device).train()
     optimizer = torch.optim.SGD(trained(model), 0., config.sgd_momentum, weight_decay=config.weight_decay)
@@ -134,11 +134,11 @@ def bench_step(config, device, repeats=5, **kw):
     first, *others = rows(times, "step", "x the speed of the step")
     return [first, *others, *_share_of_peak(step, first, device), clocked._replace(ratio=median(times["step"]) / total), *parts]
 
-# %% ../nbs/90c_steps.ipynb #de3aa09e
+# %% ../nbs/90c_steps.ipynb #e1b972b0
 def bench_compile(config, device, **kw):
     "The step with both encoders compiled, beside the step as it is, and how long compiling took."
     eager, compiled = set_up(config, device), set_up(config, device)
-    for branch in (compiled[2].online, compiled[2].twin): branch.encoder.compile()
+    compile_networks(compiled[2].online.encoder, compiled[2].twin.encoder)
     began = time.perf_counter(); train_step(*compiled); took = time.perf_counter() - began
     what = "compile", f"{config.arch}, {config.view} px, batch {config.batch}"
     rows = contest(*what, {"step": lambda: train_step(*eager), "step, compiled": lambda: train_step(*compiled)}, config.batch, "pairs/s", "x the speed of the step", device, **kw)

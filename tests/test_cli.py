@@ -43,6 +43,7 @@ def test_bad_input_is_one_line_and_exit_code_2():
     one_line(di3cl("bench", "coffee"), "coffee", "views")
     one_line(di3cl("pretrain", "sim", "--out", out / "a", "--view", "128", "--tile", "64"), "larger than a tile")
     one_line(di3cl("pretrain", "sim", "--out", out / "a", "--arch", "vgg"), "vgg", "resnet18")
+    one_line(in_a_shell("pretrain", "sim", "--out", out / "a", "--device", "cpu", "--compile", env=os.environ | dict(CXX="no-such-compiler")), "torch.compile does not work for this CPU", "No working C++ compiler", "leave out --compile")
     test_eq(list(out.iterdir()), [])                                           # nothing half written
 
 

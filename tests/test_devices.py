@@ -28,6 +28,27 @@ def test_precision_follows_the_hardware():
     test_fail(lambda: pick_amp("int8", cpu), contains="unknown precision 'int8'")
 
 
+def test_a_missing_compiler_is_said_in_one_line():
+    none = mock.Mock(side_effect=RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1"))      # as PyTorch says it; chapter 90 takes a real compiler away
+    with mock.patch("torch.compile", lambda f: none): test_fail(lambda: check_compile(torch.device("cpu")), contains="does not work for this CPU (InvalidCxxCompiler: No working C++ compiler found): install a C++ compiler")
+
+
+def test_the_gain_is_told_whether_it_pays_or_not():
+    test_eq(gain_in_words(0.3, 0.2, 40, 2, 1000), "compiled: the encoders take 400 ms a step instead of 600 (1.50 x the speed). Compiling took 40 s, made up for after 200 of 1,000 steps")
+    for fast, steps in ((0.2, 300), (0.3, 10**6), (0.4, 10**6)): assert gain_in_words(0.3, fast, 40, 1, steps).endswith(f"which the {steps:,} steps to come do not make up for: this run is faster without --compile")
+
+
+def test_measuring_the_gain_changes_nothing():
+    class Four(torch.nn.ModuleList):
+        def forward(self, x): return [bn(x) for bn in self]
+    with mock.patch.object(torch.nn.Module, "compile"):                           # what is said and what is touched does not depend on it
+        nets = [Four(torch.nn.BatchNorm2d(2) for _ in range(4)) for _ in range(2)]
+        before = [{k: v.clone() for k, v in n.state_dict().items()} for n in nets]
+        times = gain_of_compiling(*nets, *torch.randn(2, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert len(times) == 3 and min(times) > 0
+    for n, old in zip(nets, before): assert all(torch.equal(v, old[k]) for k, v in n.state_dict().items()) and all(p.grad is None for p in n.parameters())
+
+
 def test_advice_names_the_setting_and_the_amount():
     e = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 15.00 GiB")
     assert out_of_memory(e) and out_of_memory(MemoryError()) and not out_of_memory(RuntimeError("a shape is wrong"))

@@ -7,17 +7,20 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
-import numpy as np, torch
+import numpy as np, pytest, torch
 from fastcore.test import *
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from di3cl.checkpoint import checkpoints, read_checkpoint
+from di3cl.devices import check_compile
 from di3cl.pairs import *
 from di3cl.pretrain import *
 from di3cl.processes import Engine, in_processes, rank
 from di3cl.run import read_metrics
 from di3cl.testing import apart, heard
+from di3cl.sar import SarError
 from di3cl.tiles import SimTiles
+from di3cl.weights import load_weights
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
@@ -45,6 +48,41 @@ def test_the_learner_is_the_bare_loop():
     expected, got = model.state_dict(), learn.model.model.state_dict()
     assert all(torch.equal(expected[k], got[k]) for k in expected)
     assert not torch.equal(got["online.encoder.conv1.weight"], new_model(c, 1).state_dict()["online.encoder.conv1.weight"])   # and something was learned
+
+
+def one_step(device="cpu", dtype=torch.float32, amp=None, shift=0, **settings):
+    "Losses by part, gradients and what a step leaves in the buffers, on the batch that the CPU draws; its boxes shifted by some pixels on one side."
+    tiles, pre, c = tiny_setup(**settings)
+    batch = [a.to(device, dtype) if a.is_floating_point() else a.to(device) for a in Pairs(tiles, pre, c)[0]]
+    batch[2] += shift
+    model = new_model(c, 1).to(device, dtype).train()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.autocast(device, amp, enabled=amp is not None): losses = model(*batch)
+        losses.total.backward()
+    return dict(losses=losses._asdict(), gradients={k: p.grad for k, p in model.named_parameters() if p.grad is not None}, buffers={k: b for k, b in model.named_buffers() if b.is_floating_point()})
+
+def disagree(a, b, tolerance=dict(losses=1e-4, gradients=0.1, buffers=1e-3)):
+    "The parts in which two answers of `one_step` differ. A millionth of the whole is nothing: some gradients are nought but for rounding, like those of a bias before batch norm."
+    def far(part):
+        x, y = ({k: v.detach().cpu().double() for k, v in answer[part].items()} for answer in (a, b))
+        whole = torch.stack([v.norm() for v in y.values()]).norm()
+        return set(x) != set(y) or any((x[k] - y[k]).norm() > tolerance[part] * (y[k].norm() + 1e-6 * whole) for k in y)
+    return [part for part in tolerance if far(part)]
+
+EVERYTHING = dict(), dict(recipe="published", contour="map")
+
+
+def test_a_step_in_32_bits_is_one_in_64():
+    plain, truth = ({k: one_step(dtype=dtype, **EVERYTHING[k]) for k in (0, 1)} for dtype in (torch.float32, torch.float64))
+    for k in (0, 1): test_eq(disagree(plain[k], truth[k]), [])
+    test_eq(disagree(one_step(amp=torch.bfloat16), truth[0]), ["losses", "gradients", "buffers"])       # 16 bits are seen,
+    assert "losses" in disagree(one_step(shift=1), truth[0])                                           # and boxes that are one pixel off
+
+
+def test_a_gpu_computes_what_the_cpu_does():
+    there = torch.cuda.is_available()
+    if not there and "PYTEST_CURRENT_TEST" in os.environ: pytest.skip("no CUDA device here; where there is one, its step is compared with the CPU's")
+    for settings in EVERYTHING * there: test_eq(disagree(one_step("cuda", **settings), one_step(dtype=torch.float64, **settings)), [])
 
 
 class Waits(TorchDispatchMode):
@@ -175,6 +213,32 @@ def test_precision_is_that_of_the_engine():
     test_eq(set(seen), {torch.bfloat16})
 
 
+def a_compiled_run():
+    try: check_compile(torch.device("cpu"))
+    except SarError as why: pytest.skip(str(why))
+    kw = MICRO | dict(pairs=3 * 8)
+    plain, _ = pretrain("sim", a := new_folder(), **kw)
+    with heard() as lines: model, pre = pretrain("sim", b := new_folder(), compile=True, checkpoint_seconds=0, **kw)
+    assert lines[-1].startswith("compiled: the encoders take ") and ("of 3 steps" in lines[-1] or "the 3 steps to come do not" in lines[-1]), lines
+    for name in ("total", "image", "contour", "region"): test_close(read_metrics(b)[name], read_metrics(a)[name], eps=0.02)       # the last digits differ, and grow
+    test_close(read_metrics(b)["total"][0], read_metrics(a)["total"][0], eps=1e-4)
+    test_eq(list(model.state_dict()), list(plain.state_dict())); assert model.encoder._compiled_call_impl is None                # and what comes back is an ordinary model
+    encoder, label = load_weights(b / "weights.safetensors")
+    assert all(torch.equal(v, model.encoder.state_dict()[k]) for k, v in encoder.state_dict().items()); test_eq(label, pre)
+    test_eq([json.loads((f / "config.json").read_text())["machine"]["compile"] for f in (a, b)], [False, True])
+    log, (last,) = log_of(b), checkpoints(b / "checkpoints")[-1:]
+    last.unlink()
+    again, _ = pretrain("sim", b, resume=True, compile=True, **kw)                         # bit for bit with the same switch,
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items()); test_eq(log_of(b), log)
+    checkpoints(b / "checkpoints")[-1].unlink()
+    with heard() as lines: pretrain("sim", b, resume=True, **kw)                           # and with the other it is said
+    assert "goes on with compile False (was True): the same run, though no longer equal to the last bit" in lines[0], lines
+
+
+def test_a_compiled_run_is_the_same_run():
+    if "PYTEST_CURRENT_TEST" in os.environ: a_compiled_run()                                # it takes half a minute, and this page should not
+
+
 def test_runs_are_not_overwritten_nor_mixed():
     out, kw = new_folder(), MICRO | dict(pairs=8)
     test_fail(lambda: pretrain("sim", out, resume=True, **kw), contains="no run to resume")
@@ -245,3 +309,9 @@ def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint():
 def test_answer_queue_fill():
     test_eq(4096 // 64, 64)
     test_close(math.log(1 + 4096 * math.exp(-5)), 3.35, eps=0.01); test_close(math.log(4097), 8.32, eps=0.01)
+
+
+def test_answer_half_a_run():
+    c = make_config("tiny")
+    rates = torch.tensor([cosine_lr(step, c) for step in range(c.steps)])
+    test_close((rates[:c.steps // 2].sum() / rates.sum()).item(), .5 + 1 / math.pi, eps=.005); test_close(.5 + 1 / math.pi, .82, eps=.005)

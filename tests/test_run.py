@@ -84,3 +84,15 @@ def test_the_log_is_cut_where_the_run_goes_on():
     test_eq(read_metrics(path.parent)["total"].tolist(), [5.0]); assert math.isnan(read_metrics(path.parent)["spread"][0])
     cut_log(path.parent / "none.csv", 0)
     test_eq((path.parent / "none.csv").read_text(), ",".join(FIELDS) + "\n")
+
+
+def test_the_solutions_of_this_page_are_right():
+    out, began = new_folder(), some_record()
+    began["machine"].update(device="cuda", amp="bfloat16")
+    open_run(out, began, False)
+    with heard() as lines: in_force = open_run(out, some_record(), True)
+    assert "device cpu (was cuda)" in lines[-1] and "amp float32 (was bfloat16)" in lines[-1]
+    test_eq((in_force["machine"]["device"], json.loads((out / "config.json").read_text())), ("cuda", began))
+    test_fail(lambda: open_run(out, some_record(pairs=40_000), True), contains="pairs was 20000, is 40000")
+    rate = lambda steps: 0.06 * (1 + math.cos(math.pi * 300 / steps)) / 2
+    test_close((rate(312), rate(625)), (.0002, .032), eps=5e-4); assert rate(625) > 100 * rate(312)
