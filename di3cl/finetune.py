@@ -60,13 +60,13 @@ class Plan:
         wrong = [why for bad, why in _faults(self) if bad]
         if wrong: raise SarError("settings: " + "; ".join(wrong))
 
-# %% ../nbs/13d_finetune.ipynb #3d30b8f2
+# %% ../nbs/13d_finetune.ipynb #0a013dcb
 def _faults(p):                  # a Plan
     "What can be wrong with it, as (is it?, in words); written so that NaN fails, too."
     among = lambda name, value, choices: (value not in choices, f"unknown {name} {value!r}: one of {', '.join(choices)}")
     return [among("decoder", p.decoder, DECODERS), among("mode", p.mode, MODES), among("loss", p.loss, ("lovasz", "dice", "ce")), among("keep", p.keep, ("last", "best")),
             (p.batch < 2, f"a batch of {p.batch}: batch norm needs 2 or more"), (p.crop < 32 or p.crop % 32 > 0, f"crop is a multiple of 32, not {p.crop}: a made-up border would be learned as well"),
-            (p.width < 32 or p.width % 32 > 0, f"width is a multiple of 32, not {p.width}"), (not 1 <= p.checks <= p.steps, f"{p.checks} checks in {p.steps} steps: give each a step at least"),
+            (p.width < 32 or p.width % 32 > 0, f"width is a multiple of 32, not {p.width}"), (not 1 <= p.checks <= p.steps, f"{p.steps} steps are too few for {p.checks} checks among them: give at least {p.checks} steps"),
             (not (p.lr > 0 and p.weight_decay >= 0 and p.decay >= 1 and 0 <= p.rare <= 1), "lr is positive, weight_decay not negative, decay 1 or more, rare within 0 to 1")]
 
 # %% ../nbs/13d_finetune.ipynb #bdc7359c

@@ -74,3 +74,16 @@ def test_what_a_killed_process_left_is_cleared_away():
     folder.joinpath(".step_00000010.safetensors.123.tmp").write_bytes(b"torn")
     save_checkpoint(folder, 20, *run, {})
     test_eq([p.name for p in folder.iterdir()], ["step_00000020.safetensors"])
+
+
+def test_the_solutions_of_this_page_are_right():
+    from di3cl.model import DI3CL
+    with torch.device("meta"): m = DI3CL("resnet50", 3, 128, 65_536)                  # shapes without numbers
+    learned = sum(p.numel() for p in m.parameters() if p.requires_grad)
+    queues = sum(v.numel() for k, v in m.state_dict().items() if "queues" in k)
+    everything = learned + sum(v.numel() for v in m.state_dict().values())
+    test_close((learned / 1e6, queues / 1e6, everything / 1e6), (35, 17, 122), eps=.5)
+    whole, (model, optimizer) = some_steps(*new_run(), 0, 6), new_run()
+    some_steps(model, optimizer, 0, 3)
+    forgetful = some_steps(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4), 3, 6)
+    assert not torch.equal(whole["0.weight"], forgetful["0.weight"])

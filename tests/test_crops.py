@@ -38,3 +38,15 @@ def test_image_and_label_are_cut_and_flipped_together():
         image, label = l.tile(tile)
         assert torch.equal(plain.image[i], image[:, y:y + 24, x:x + 24]) and torch.equal(plain.label[i], label[y:y + 24, x:x + 24].long())
     assert torch.equal(flipped.image.flip(-1), plain.image) and torch.equal(flipped.label.flip(-1), plain.label)
+
+
+def test_the_solutions_of_this_page_are_right():
+    l, g = open_labels("sim", "road", 64, n=12, n_test=1), torch.Generator().manual_seed(0)
+    seen = cut_crops(l, pick_places(l, range(12), 100, 32, rare=1, generator=g), 32).label
+    ground = l.counts[:12, 1].sum() / l.counts[:12].sum()
+    assert (seen == 1).float().mean() > 2 * ground and (seen == 1).flatten(1).any(1).float().mean() > .5
+    test_close((.75 ** 8, .95 ** 8), (.10, .66), eps=.005)
+    counts = torch.tensor([[0, 16, 0]] + [[16, 0, 0]] * 19)                          # tile 0 is all road, 19 others have none
+    one = Labelled(lambda s: (torch.zeros(1, 4, 4), torch.full((4, 4), int(s.image == 0))), [Spot(k, k, 0, 0, "") for k in range(20)], counts, "road", ("other", "road"), (), "db", 1, None, 4, "", [], "")
+    share = sum(tile == 0 for tile, *_ in pick_places(one, range(20), 1000, 4, rare=.5, generator=g)) / 1000
+    test_close(share, .25 + .5 / 20, eps=.05)                                        # for its roads, or by chance

@@ -118,3 +118,11 @@ def test_grey_pictures_are_one_band_and_colour_is_refused():
     test_fail(lambda: cut_file(write_scene(folder / "c.tif", np.stack([grey, grey, grey[::-1]])), 64, **kw), contains="not one grey picture")
     path = write_scene(folder / "short.tif", ground(64, 64)); data = Path(path).read_bytes(); Path(path).write_bytes(data[:len(data) // 2])
     test_fail(lambda: cut_file(path), contains="cut short")
+
+
+def test_the_solutions_of_this_page_are_right():
+    lost = [1 - (m * 512 // 448 * 448 / (m * 512)) ** 2 for m in range(1, 8)]
+    test_close(lost, [.234] * 6 + [0], eps=.001); test_close((7 * 512) ** 2 / 1e6, 12.8, eps=.1)
+    test_eq(((20_000 // 128) ** 2, (20_000 // 384) ** 2), (24_336, 2704))
+    x = shrink(speckle(torch.ones(1, 1, 384, 384), 1, torch.Generator().manual_seed(0)), torch.ones(1, 1, 384, 384, dtype=torch.bool), 3)[0]
+    test_close((x.mean() ** 2 / x.var()).item(), 9, eps=.5)

@@ -121,3 +121,12 @@ def test_average_precision_knows_perfect_useless_and_misplaced_maps():
     test_close(ap(lines + 0.1 * noise), ap(3 * (lines + 0.1 * noise) - 1), eps=1e-3)             # only the order counts
     c = contour_counts(noise, checks)
     assert (c[:, 1:, 0] >= c[:, :-1, 0]).all() and (c[:, -1, 0] == c[:, -1, 1]).all()              # lower thresholds find more; the lowest finds all
+
+
+def test_the_solutions_of_this_page_are_right():
+    test_eq([(s - 1) / 2 for s in (8, 16)], [3.5, 7.5])
+    ramp = torch.arange(16.).expand(1, 1, 16, 16)                                     # each cell holds its own number
+    stages = Stages((ramp,), (8,), (128, 128))
+    test_eq(features_at(stages, torch.tensor([[0, 40, 40]])).item(), 5)
+    his = F.interpolate(ramp, scale_factor=8, mode="bilinear")[0, 0, 40, 40].item()
+    test_eq(8 * his, 36.5)

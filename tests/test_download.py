@@ -97,3 +97,15 @@ def test_a_list_is_checked_before_the_first_byte():
         order.write_text(text); test_fail(lambda: fetch_list(order, order.parent / "out"), contains=why)
     assert not (order.parent / "out").exists()
     test_fail(lambda: read_list(order.parent / "none"), contains="not readable")
+
+
+def test_the_solutions_of_this_page_are_right():
+    import math
+    with_breaks = lambda minutes: (math.exp(minutes / 120) - 1) * 120                # expected, breaks once in 120 minutes
+    test_close((math.exp(-100 / 120), with_breaks(100)), (.43, 156), eps=.5); test_close((1000 / 60, with_breaks(1000) / 60 / 24), (16.7, 347), eps=.5)
+    with tempfile.TemporaryDirectory() as d:
+        for names in (["ok/a.tif", "ok/../b.tif"], ["ok/a.tif", "ok/../../c.tif"]):
+            with zipfile.ZipFile(archive := Path(d) / "set.zip", "w") as z:
+                for name in names: z.writestr(name, "x")
+            test_fail(lambda: unpack(archive, Path(d) / "out"), contains=names[1])
+            assert not (Path(d) / "out").exists()

@@ -169,3 +169,14 @@ def test_some_decoders_follow_to_stride_16():
         with expect_fail(RuntimeError, contains="The size of tensor a (8) must match the size of tensor b (4)"): run(decoder)
     for decoder in ("MAnet", "UnetPlusPlus"):
         with expect_fail(RuntimeError, contains="Expected size 8 but got size 4"): run(decoder)
+
+
+def test_the_solutions_of_this_page_are_right():
+    state = Encoder("resnet10", 3).state_dict()
+    grey, ours = torch.randn(1, 1, 32, 32), Encoder("resnet10", 2, weights=state)
+    three = nn.functional.conv2d(grey.expand(-1, 3, -1, -1), state["conv1.weight"], stride=2, padding=3)
+    assert torch.allclose(ours.conv1(grey.expand(-1, 2, -1, -1)), three, atol=1e-4)       # a grey picture is answered as before
+    with torch.device("meta"): given, deeper = (make().state_dict() for make in (torchvision.models.resnet18, torchvision.models.resnet34))
+    count = lambda s: sum(v.numel() for k, v in s.items() if not k.startswith("fc."))
+    assert all(deeper[k].shape == v.shape for k, v in given.items())
+    test_eq((round(count(given) / 1e6, 1), round(count(deeper) / 1e6, 1), round(100 * (1 - count(given) / count(deeper)))), (11.2, 21.3, 47))

@@ -120,3 +120,21 @@ def test_promises_that_cannot_be_kept():
         with rasterio.open(path) as src: return impossible(src, Window(0, 0, src.width, src.height))
     test_eq(wide(60), "")
     assert "GB of pixels in a file of" in wide(60_000)
+
+
+def test_the_solutions_of_this_page_are_right():
+    def flipped(path, at):
+        data = bytearray(path.read_bytes()); data[at] ^= 1; path.write_bytes(data)
+        return path
+    corner, everything = Window(0, 0, 32, 32), Window(0, 0, 64, 64)
+    assert png_fault(flipped(write("last.png", ground), -20))
+    packed = write("last.tif", ground, compress="deflate", **TILED)
+    with rasterio.open(packed) as src: offset, size = (int(src.get_tag_item(f"BLOCK_{what}_1_1", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE"))
+    flipped(packed, offset + size - 1)                                               # in the checksum of its last block
+    test_eq(tiff_fault(packed, corner), ""); assert tiff_fault(packed, everything)
+    test_eq(tiff_fault(flipped(write("plain.tif", ground, **TILED), -1)), "")
+    path = write("numbers.bin", np.random.default_rng(0).normal(size=(2, 8, 10)).astype("float32"))
+    (head := path.with_suffix(".hdr")).write_text(re.sub(r"data type = 4", "data type = 3", head.read_text()))
+    with rasterio.open(path) as src: test_eq((path.stat().st_size, src.dtypes[0], envi_fault(src, path)), (640, "int32", ""))
+    head.write_text(head.read_text().replace("data type = 3", "data type = 5"))
+    with rasterio.open(path) as src: assert "640 bytes, where its header (.hdr) promises 1280" in envi_fault(src, path)

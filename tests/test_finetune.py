@@ -32,7 +32,7 @@ def quick(data, out, task="water", weights="random", **kw):
 
 def test_nonsense_is_refused_before_anything_is_read():
     for bad, why in ((dict(decoder="x"), "unknown decoder 'x'"), (dict(mode="x"), "unknown mode"), (dict(loss="x"), "unknown loss"), (dict(keep="x"), "unknown keep"), (dict(batch=1), "batch norm"),
-                     (dict(crop=48), "crop is a multiple of 32, not 48"), (dict(width=48), "multiple of 32"), (dict(steps=3), "10 checks in 3 steps"), (dict(lr=float("nan")), "lr is positive"), (dict(decay=.5), "decay")):
+                     (dict(crop=48), "crop is a multiple of 32, not 48"), (dict(width=48), "multiple of 32"), (dict(steps=3), "3 steps are too few for 10 checks"), (dict(lr=float("nan")), "lr is positive"), (dict(decay=.5), "decay")):
         test_fail(lambda: Plan(**bad), contains=why)
 
 
@@ -133,3 +133,11 @@ def test_bad_input_is_one_line_and_leaves_nothing():
         refused("the loss is not a number by step 2: lower lr", lr=1e30)
         with contextlib.redirect_stdout(io.StringIO()) as said, expect_fail(SarError): finetune(f"{d}/data", "water", "random", f"{d}/out", **QUICK | dict(lr=1e30))
         assert "share of labelled pixels" in said.getvalue() and "in db" in said.getvalue()                 # the data card comes before the first step
+
+
+def test_the_solutions_of_this_page_are_right():
+    from di3cl.metrics import segmentation_report
+    empty = segmentation_report(torch.tensor([[986, 0], [14, 0]]))                   # no road is drawn at all
+    test_eq((round(empty.oa, 3), float(empty.iou[1])), (.986, 0))
+    p = Plan(mode="layerwise")
+    test_close(p.lr / p.decay ** 5, 3.1e-5, eps=1e-6); test_close(p.lr / 10 ** 5, p.lr / 100_000)

@@ -149,3 +149,14 @@ def test_a_dask_cluster_builds_the_same_store():
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster: build(s, folder / "there", scheduler=cluster.scheduler_address)
     test_eq(contents(folder / "there"), contents(folder / "here"))
     test_fail(lambda: build(s, folder / "nowhere", scheduler="tcp://127.0.0.1:1"), contains="no Dask scheduler answers")
+
+
+def test_the_solutions_of_this_page_are_right():
+    folder, s = archive(2)
+    build(s, store := folder / "store")
+    test_fail(lambda: build(archive(2, min_valid=.8)[1], store), contains="min_valid was 0.9, is 0.8")
+    jobs, _ = plan(s)
+    paths = [store / "shards" / f"{jobs[0].key}.npy", store / "parts" / f"{jobs[0].key}.parquet"]
+    once = [p.read_bytes() for p in paths]
+    run_job(jobs[0], s, store)
+    test_eq([p.read_bytes() for p in paths], once)

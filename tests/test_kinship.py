@@ -65,3 +65,9 @@ def test_what_is_set_by_hand_stays_and_others_give_way():
     test_eq(leave_edges(both, *box, both, 5.), both)
     nowhere = [np.full(4, np.nan)] * 4
     test_eq(leave_edges(["train", "test"] * 2, *nowhere, [None] * 4, 5.), ["train", "test"] * 2)
+
+
+def test_the_solutions_of_this_page_are_right():
+    test_eq(250 * 170 / 25 ** 2, 68); test_close(.95 ** 68, .03, eps=.002)
+    edge = lambda km: 1 - (1 - 2 * 1.28 / km) ** 2
+    test_close([edge(km) for km in (10, 25, 100)], [.45, .19, .05], eps=.006); test_eq(round(250 * 170 / 100 ** 2), 4)

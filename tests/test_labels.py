@@ -144,3 +144,12 @@ def test_few_labels_are_nested_fixed_by_the_seed_and_hold_every_class():
     test_ne(few(l, ids, 8, seed=4), picks[8])
     for labels in (0, -3, "8.5", "some", "0%", "101%", "nan%"): test_fail(lambda: few(l, ids, labels), contains="give a number of tiles such as 8")
     test_fail(lambda: few(l, ids, 51), contains="only 50 labelled tiles")
+
+
+def test_the_solutions_of_this_page_are_right():
+    interval = lambda n: 1.96 * (.84 * .16 / n) ** .5
+    test_close(interval(512 ** 2), .0014, eps=5e-5); test_close(interval((512 / 50) ** 2), .07, eps=.001); test_close(interval((512 / 50) ** 2) / interval(512 ** 2), 50, eps=.1)
+    lake = made([Spot(day, 0, 64 * y, 64 * x, "") for day in range(4) for y in range(8) for x in range(8)])
+    ground = [{(lake.spots[i].y, lake.spots[i].x) for i in ids} for ids in split(lake)]
+    days = [{lake.spots[i].image for i in ids} for ids in split(lake)]
+    assert not ground[0] & ground[1]; test_eq(days, [{0, 1, 2, 3}] * 2)

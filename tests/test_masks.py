@@ -113,3 +113,14 @@ def test_masks_that_are_none_are_refused():
         odd = halves(70, 70); odd[69, 60:] = 17; odd[0, 0] = 3
         test_fail(lambda: scan(odd), contains="3 (1 px), 17 (10 px). The legend has 0, 1, 255")
         test_fail(lambda: scan(halves(70, 70) + .5), contains="0.5 (2450 px), 1.5")
+
+
+def test_the_solutions_of_this_page_are_right():
+    with tempfile.TemporaryDirectory() as d:
+        path = raster(Path(d) / "mask.tif", halves(8, 8), nodata=0)
+        reader = PairReader([], 8, "db", read_legend(d, TASKS["water"]))
+        label, _ = reader.labels(path, 0, 0, 8, 8, 0, 0)
+        test_eq(label.unique().tolist(), [1, IGNORE])                                # land is gone
+    for width, iou in ((4, .33), (100, .96)):
+        truth = torch.zeros(200, dtype=torch.bool); truth[50:50 + width] = True
+        test_close(((truth & truth.roll(2)).sum() / (truth | truth.roll(2)).sum()).item(), iou, eps=.005)

@@ -91,3 +91,17 @@ def test_a_constant_archive_is_refused():
     class Flat(SimTiles):
         def batch(self, ids, epoch=0): return super().batch(ids) * 0 + 7
     test_fail(lambda: fit_preprocess(Flat(4, 32), make_config("tiny")), contains="the one value 7")
+
+
+def test_the_solutions_of_this_page_are_right():
+    p = Pairs(range(460_532), None, make_config("paper"))
+    test_eq((p.per_epoch, len(p.tiles) - 256 * p.per_epoch), (1798, 244))
+    def left_out(epoch): return set(range(460_532)) - set(torch.cat([p.ids(step)[1] for step in range(1798 * epoch, 1798 * (epoch + 1))]).tolist())
+    first, second = left_out(0), left_out(1)
+    assert len(first) == len(second) == 244 and len(first & second) < 10
+    tiles = SimTiles(32, 40)
+    small = dict(n_sim=32, tile=40, view=32, batch=8, min_size=8, pairs=64)
+    pre = fit_preprocess(tiles, make_config("tiny", **small))
+    a, b, c = (Pairs(tiles, pre, make_config("tiny", **small | kw)) for kw in ({}, dict(n_boxes=9), dict(batch=16)))
+    assert torch.equal(a[0][0], b[0][0]) and a[0][2].shape != b[0][2].shape
+    assert torch.equal(a.ids(0)[1], c.ids(0)[1][:8]) and not torch.equal(a[0][0], c[0][0][:8])

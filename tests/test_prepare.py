@@ -60,3 +60,11 @@ def test_weights_are_fed_what_they_know_or_refuse():
         test_fail(lambda: start(open_labels(f"{d}/flat", "water", 32), ids, "random"), contains="the one value 3")
     a, b, c = (start(open_labels("sim", "water", 32, n=9, n_test=2), [0, 1], "random", "resnet10", seed=s)[0].conv1.weight for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_the_solutions_of_this_page_are_right():
+    picture = lambda x: (255 * (x - x.min()) / (x.max() - x.min())).round()          # each scene stretched on its own
+    scene = simulate(1, 64).image
+    test_close(picture(scene), picture(scene + 6), eps=1.01)                         # 6 dB brighter, and the same picture
+    areas = make_areas(open_labels("sim", "road", 32, n=128, n_test=4), 8)
+    test_eq((len(areas.train), len(areas.val)), (8, 26))

@@ -104,3 +104,13 @@ def test_the_plane_of_pca_is_the_best_shadow():
     test_close(got.abs(), want.abs(), eps=1e-4)                                                          # the signs of the axes are anybody's
     test_eq(plane(x[:12], "tsne").shape, (12, 2))
     test_fail(lambda: plane(x, "umap"), contains="pca or tsne")
+
+
+def test_the_solutions_of_this_page_are_right():
+    test_close(1.96 * math.sqrt(.81 * .19 / 400), .038, eps=5e-4)
+    rng = np.random.default_rng(0)
+    scenes = rng.beta(8.1, 1.9, (5000, 10))                       # ten scenes, each with an accuracy of its own, 0.81 on average
+    assert 1.96 * (rng.binomial(40, scenes).sum(1) / 400).std() > 2 * .038
+    y = torch.tensor([0] * 95 + [1] * 5)
+    c = confusions(torch.zeros_like(y), Patches(None, y, torch.arange(100) // 10, "db"))
+    test_close((overall_accuracy(c), balanced_accuracy(c)), (.95, .5), eps=1e-6)

@@ -142,3 +142,10 @@ def test_the_death_of_one_ends_all_and_is_said():
 def test_answer_means_of_means():
     n, mean = torch.tensor([10., 40, 300, 50]), torch.tensor([1., 1, 2, 1])
     test_eq(((n * mean).sum() / n.sum()).item(), 1.75); test_eq(mean.mean().item(), 1.25); test_eq((mean * n / n.mean()).mean().item(), 1.75)
+
+
+def test_answer_variances_do_not_average():
+    norm, rows = nn.BatchNorm1d(1), torch.tensor([[0.], [0.], [2.], [2.]])
+    test_close(norm(rows[:2]).detach(), torch.zeros(2, 1)); test_close(norm(rows).detach().flatten(), torch.tensor([-1., -1, 1, 1]), eps=1e-4)
+    averaged = (rows - rows.mean()) / (torch.stack([rows[:2].var(), rows[2:].var()]).mean() + norm.eps).sqrt()
+    test_close(averaged.flatten(), torch.tensor([-316., -316, 316, 316]), eps=.5)

@@ -111,3 +111,12 @@ def test_what_cannot_be_scored_is_said():
     test_fail(lambda: ask(half, patch=64), contains="fit into a tile of 32")
     test_fail(lambda: ask(half, normalise="both"), contains="weights or data")
     test_fail(lambda: probe_report(weights, "sim", "oil", device="cpu"), contains="oil")
+
+
+def test_the_solutions_of_this_page_are_right():
+    from di3cl.probe import Patches, balanced_accuracy, confusions, fit_knn, fit_linear
+    seen = Preprocess("db", (-12.,), (6.,), (-40, 0), ("VV",))(58 + 5 * torch.rand(1, 1, 8, 8), "db")
+    test_eq(seen.std().item(), 0)                                                    # "60 dB": one flat field
+    x, y, group = torch.zeros(40, 8), torch.arange(40) % 2, torch.arange(40) // 4
+    for fit in (fit_knn, fit_linear): test_eq(balanced_accuracy(confusions(fit(x, y, group)(x), Patches(None, y, group, "db"), 2)), .5)
+    test_close((.025 / .021) ** 2, 1.42, eps=.01); test_eq(round(20 * (.025 / .021) ** 2 + .5), 29)

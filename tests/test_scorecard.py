@@ -96,3 +96,13 @@ def test_tiles_are_ranked_by_their_own_score():
     axes = draw_report(threshold, l, ids, t).axes[-9:]
     test_eq([ax.get_title() for ax in axes[::3]], [f"{name}: tile {ids[order[k]]}" for name, k in (("best", 0), ("median", len(order) // 2), ("worst", -1))])
     for k, ax in zip((0, len(order) // 2, -1), axes[1::3]): test_eq(ax.images[0].get_array(), l.tile(ids[order[k]])[1].numpy())     # each beside its own truth
+
+
+def test_the_solutions_of_this_page_are_right():
+    g = torch.Generator().manual_seed(0)
+    hard = torch.randn(48, generator=g) * .17                                        # what makes a tile hard is the same for both maps
+    a, b = (mean + hard + .04 * torch.randn(48, generator=g) for mean in (.71, .74))
+    alone = [metrics.bootstrap_interval(x, torch.mean, 500) for x in (a, b)]
+    assert alone[0].high > alone[1].low and metrics.bootstrap_interval(b - a, torch.mean, 500).low > 0
+    before, after = (metrics.segmentation_report(torch.tensor([[land, 200], [300, 1000]])) for land in (9000, 1_009_000))
+    test_close((before.oa, after.oa, before.miou, after.miou), (.952, .9995, .81, .83), eps=.005); test_close((before.iou[1], after.iou[1]), (2 / 3, 2 / 3), eps=1e-6)

@@ -164,13 +164,22 @@ def test_no_page_shows_a_mark_meant_for_machines():
         assert not marks, f"{page} shows {marks[:3]}"
 
 
-def test_core_chapters_keep_the_form():
+def test_chapters_keep_the_form():
     CORE = "0a_radar 0b_contrastive 00_sar 01_scenes 02_tiles 03_views 04_instances 05_contours 06_losses 07_encoder 08_di3cl 12_metrics 13_segment".split()
-    for name in CORE:
+    OTHERS = """00c_files 01a_store 02a_masks 02b_labels 09_weights 09a_checkpoint 09b_pairs 09c_processes 09d_run 09e_watch 09f_elsewhere 10_pretrain 10a_survival 11_probe 11a_dense 11b_report
+  13a_crops 13b_scorecard 13c_prepare 13d_finetune 15_sarsense 15a_sources 15b_download 15c_cutting 15d_kinship 15e_jobs""".split()
+    learn = [page for page, _ in hrefs(next(s for s in QUARTO["website"]["sidebar"] if s["id"] == "learn"))]
+    for name in CORE + OTHERS:
         text = "\n".join(cells(f"{name}.ipynb", "markdown"))
-        assert re.search(r"[Aa](?:fter|t the end of) this page\**,? you can", text.split("\n## ")[0] + text.split("\n## ")[1]), f"{name} does not say what its reader will be able to do"
+        assert re.search(r"[Aa](?:fter|t the end of) this page\**,? you can", "".join(text.split("\n## ")[:2])), f"{name} does not say what its reader will be able to do"
         assert text.count("**Try it.**") >= 2, f"{name} has fewer than two exercises"
         assert text.count("<details>") == text.count("</details>") >= text.count("**Try it.**"), f"{name}: an exercise without its solution"
+    for name in OTHERS:
+        found = json.loads((NBS / f"{name}.ipynb").read_text())["cells"]
+        kinds = "".join("t" if "".join(c["source"]).startswith("#| test ") else "e" if "<details><summary>Solution" in "".join(c["source"]) else "." for c in found)
+        assert re.fullmatch(r"([^e]|e+t)*", kinds), f"{name}: a solution that no test follows"
+        after = learn[learn.index(f"{name}.ipynb") + 1:][:1]
+        assert all(f"]({page}" in "".join(found[-1]["source"]) for page in after), f"{name}: its last words do not lead to {after[0]}"
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

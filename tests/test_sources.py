@@ -84,3 +84,13 @@ def test_scenes_that_cannot_be_used_say_why():
         if data is not None: (folder / name).mkdir(); (folder / name / "x.tif").write_bytes(data); test_fail(lambda: at(name), contains=why)
     vh = folder / "ssl4eo/0000200/S1A_IW_GRDH_1SDV_20200607T010800_20200607T010825_032904_03CFBA_D457/VH.tif"
     write_scene(vh, noise(), crs="EPSG:4326", origin=(73.5, 31.1), pixel=1e-4); test_fail(lambda: at("ssl4eo"), contains="do not lie on each other")
+
+
+def test_the_solutions_of_this_page_are_right():
+    folder = Path(tempfile.mkdtemp())
+    write_scene(folder / "grd/S1A_IW_GRDH_1SDV_20230401T.tif", noise(bands=2)); write_scene(folder / "pictures/a.tif", noise())
+    (scene,), full = find_scenes(Source(str(folder / "grd"), "grd"))
+    test_eq((full.layout, full.sensor, scene.names, full.unit), ("s1grd", "Sentinel-1", ("VV", "VH"), ""))
+    test_close(10 * np.log10(40 / 1e-4), 56, eps=.1)
+    faults = lambda **kw: settings_faults(Settings((Source(str(folder / "grd"), "grd", unit="db", **kw), Source(str(folder / "pictures"), "pictures", unit="digital")), unit="digital"))
+    assert "stretch = [-25, 5]" in faults()[0]; test_eq(faults(stretch=(-25, 5)), []); test_close(30 / 255, .12, eps=.005)

@@ -138,3 +138,11 @@ def test_a_shard_swapped_for_another_is_noticed():
     test_fail(lambda: StoreTiles(store).batch([0]), contains="damaged")
     (store / "parts/s0003.parquet").write_bytes(b"PAR1")
     test_fail(lambda: StoreTiles(store), contains="s0003.parquet: damaged")
+
+
+def test_the_solutions_of_this_page_are_right():
+    test_close(460_532 * 512 ** 2 * 2 / 1e9, 241, eps=.5); test_close(500 * 75e-6, .04, eps=.005)
+    def worst(db, half=10 / 65_536 / 2): return 10 * np.log10(1 + half / 10 ** (db / 10))
+    test_close((worst(-10), worst(-35)), (.003, .94), eps=.01)
+    x = torch.linspace(-40, 10, 9973)
+    assert (unpack(pack(x, "db"), "db") - x).abs().max() < .00196

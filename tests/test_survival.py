@@ -54,3 +54,9 @@ def test_twenty_kills_leave_the_same_network():
 def test_answer_lost_time():
     interval = max(10, 50 * 0.5)
     test_eq((interval, round(100 * 0.5 / interval, 1), round(100 * interval / 2 / 3600, 2), 100 * 180 / 3600), (25, 2.0, 0.35, 5.0))
+
+
+def test_answer_the_best_interval():
+    lost = lambda t: 0.5 / t + t / (2 * 5400)
+    best = min(range(1, 1000), key=lost)
+    test_eq((best, round(100 * lost(best), 1), round(100 * lost(25), 1)), (73, 1.4, 2.2))

@@ -41,3 +41,15 @@ def test_alarms_come_once_and_only_with_a_reason():
 def test_a_full_disk_is_said():
     row, values = (0, 0.06, None, 0.0, 1.0, 1.0), [1.0] * 9
     test_fail(lambda: Record("/dev/full", None).write([row], [values]), contains="/dev/full: could not be written (No space left on device): make room")
+
+
+def test_the_solutions_of_this_page_are_right():
+    two = torch.randn(2, 128, generator=torch.Generator().manual_seed(0)).repeat(32, 1)
+    m = monitors(two, two)
+    test_close((m["alignment"], m["spread"], m["uniformity"]), (0, .56, -.7), eps=.06); assert m["found"] < .1
+    def said(rate, compute=0.4):
+        alarm, step = Alarm(make_config("tiny")), max(0.4, 64 / rate)
+        with heard() as lines:
+            for k in range(100): alarm(k, 1.0, step - compute, step)
+        return lines
+    test_eq(said(120), []); assert "spent waiting for tiles" in said(100)[0]

@@ -409,3 +409,14 @@ def test_a_bright_city_is_clipped():
     test_close(to_unit(city, "db", "intensity")[0, 0, 0, 0].item(), 6.31, eps=1e-2)
     test_close(prep(to_unit(city, "db", "intensity"), "intensity"), torch.full((1, 1, 2, 2), 3.))
     with expect_fail(ValueError, contains="expects intensity, this is db"): prep(city, "db")
+
+
+def test_the_two_checksums_guard_different_things():
+    with TemporaryDirectory() as d:
+        a, b, net = Path(d) / "a.safetensors", Path(d) / "b.safetensors", Thin()
+        save_weights(net, a, VV_VH, data="sim"); save_weights(net, b, VV_VH, data="simulated")
+        test_eq(read_label(a)["sha256"], read_label(b)["sha256"])
+        with safe_open(a, "pt") as f, safe_open(b, "pt") as g: assert f.metadata()["seal"] != g.metadata()["seal"]
+        with expect_fail(ValueError, contains="its seal differs"): load_weights(retouched(a, sealed=False, preprocess=json.dumps(VV_VH.to_dict() | {"mean": [-12.2, -17.9]})))
+        data = bytearray(a.read_bytes()); data[-1] ^= 1; b.write_bytes(data)
+        with stand_in(Encoder=Thin), expect_fail(ValueError, contains="sha256 differs"): load_weights(b)
