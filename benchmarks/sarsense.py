@@ -12,25 +12,10 @@ from statistics import median
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = None
 
-def scene(path, side, seed, db=False, **kw):
-    "A scene of fields under 4-look speckle, uint16 amplitude or float32 dB; different for every seed."
-    import rasterio
-    from rasterio.transform import from_origin
-    global BASE
-    rng = np.random.default_rng(seed)
-    if BASE is None: BASE = np.sqrt(np.random.default_rng(0).gamma(4, 1 / 4, (2048, 2048))).astype("float32") * 300
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(path, "w", driver="GTiff", count=1, height=side, width=side, dtype="float32" if db else "uint16", crs="EPSG:32632", transform=from_origin(3e5 + 5e4 * (seed % 10), 5e6 + 5e4 * (seed // 10), 10, 10),
-                       **dict(tiled=True, blockxsize=512, blockysize=512) | kw) as f:
-        for y in range(0, side, 512):
-            h = min(512, side - y)
-            fields = np.kron(rng.uniform(0.3, 3, (h // 32 + 1, side // 32 + 1)), np.ones((32, 32)))[:h, :side]
-            noise = np.take(np.roll(BASE, rng.integers(2048, size=2), (0, 1))[:h], np.arange(side) % 2048, 1)
-            x = (fields * noise).astype("float32")
-            f.write((20 * np.log10(x + 1) - 60 if db else x.astype("uint16"))[None], window=((y, y + h), (0, side)))
-    return path
+def scene(*args, **kw):
+    from di3cl.feeding import write_fields                                     # not above: children, whose memory is measured, import no more than a build does
+    return write_fields(*args, **kw)
 
 def settings(paths, unit="amplitude", **kw):
     from di3cl.sources import Settings, Source
@@ -47,60 +32,33 @@ def turns(runners, n=5, clock=time.perf_counter):
 def cutting(scratch):
     """Cutting with all checks and the writing of shards, against rasterio merely reading the same windows as float32 arrays; in seconds of the processor, since other programs had their share of it.
     What `read_sar` remembers of sound blocks is forgotten each time: a build meets every block once."""
-    import rasterio, torch
-    from di3cl.files import _remembered
-    from di3cl.jobs import plan, run_job
+    import torch
+    from di3cl import feeding
     torch.set_num_threads(1); out = {}
-    strips = dict(tiled=False, blockxsize=None, blockysize=None)
-    for name, kw in {"float32 dB, deflate": dict(compress="deflate", db=True), "float32 dB, deflate with predictor": dict(compress="deflate", predictor=3, db=True), "float32 dB, LZW": dict(compress="lzw", db=True),
-                     "uint16, deflate": dict(compress="deflate"), "uint16, raw": {}, "uint16, raw strips": strips}.items():
-        path = scene(scratch / "in" / "scene.tif", 4096, 1, **kw); s = settings([path], unit="db" if "db" in kw else "amplitude")
-        (jobs, _), store = plan(s), scratch / "cut"
-        def read():
-            with rasterio.open(path) as f:
-                for _, l, (y, x, h, w) in (k for j in jobs for k in j.work): f.read(window=((y, y + h), (x, x + w)), out_dtype="float32")
-        def make():
-            _remembered.cache_clear()
-            for j in jobs: run_job(j, s, store)
-        t = turns(dict(read=read, cut=make), clock=time.process_time); shutil.rmtree(store)
-        out |= {f"{name}: ratio to reading": t["read"] / t["cut"], f"{name}: tiles per CPU second": 1024 / t["cut"], f"{name}: microseconds a tile beyond reading": (t["cut"] - t["read"]) / 1024 * 1e6}
+    for name, file in feeding.FILES.items():
+        runners, n = feeding.cutting(scratch / "cutting", 4096, file); t = turns(runners, clock=time.process_time); shutil.rmtree(scratch / "cutting")
+        out |= {f"{name}: ratio to reading": t["reading"] / t["cutting"], f"{name}: tiles per CPU second": n / t["cutting"], f"{name}: microseconds a tile beyond reading": (t["cutting"] - t["reading"]) / n * 1e6}
     return out
 
 def reading(scratch):
     "Random batches of 256 from a store, against a folder of PNG files (8 bits), in the page cache; seconds of the processor."
     import torch
-    from PIL import Image
-    from di3cl.store import StoreTiles, create, pack, publish_shard, unpack
+    from di3cl import feeding
     torch.set_num_threads(1); out, rng, n = {}, np.random.default_rng(0), 2048
     for side in (128, 256):
-        shutil.rmtree(scratch / "read", ignore_errors=True)
-        x = torch.from_numpy((10 * np.log10(rng.gamma(4, 1 / 4, (256, 1, side, side))) - 12).astype("float32"))
-        for unit, y in dict(db=x, digital=((x + 40) * 5).clamp(0, 255)).items():
-            create(scratch / "read" / unit, unit=unit, channels=["VV"], size=side)
-            for k in range(0, n, 256): publish_shard(scratch / "read" / unit, f"{k:05}", pack(y + (k // 256) / 100, unit), {})
-        (scratch / "read/png").mkdir()
-        for k in range(n): Image.fromarray(pack(y[k % 256, 0], "digital")).save(scratch / f"read/png/{k:05}.png")
-        stores = {u: StoreTiles(scratch / "read" / u) for u in ("db", "digital")}
-        def png(): return torch.from_numpy(np.stack([np.asarray(Image.open(scratch / f"read/png/{i:05}.png")) for i in rng.integers(n, size=256)])[:, None]).float()
-        t = turns(dict(png=png) | {u: lambda s=s: s.batch(rng.integers(n, size=256)) for u, s in stores.items()}, 9, time.process_time)
-        out |= {f"{side} px, PNG: tiles per CPU second": 256 / t["png"]} | {f"{side} px, {u} store: times PNG": t["png"] / t[u] for u in stores} | {f"{side} px, db store: tiles per CPU second": 256 / t["db"]}
-    shutil.rmtree(scratch / "read")
+        runners = {name: lambda read=read: read(rng.integers(n, size=256)) for name, read in feeding.reading(scratch / "read", side, n).items()}
+        png, digital, db = turns(runners, 9, time.process_time).values(); shutil.rmtree(scratch / "read")
+        out |= {f"{side} px, PNG: tiles per CPU second": 256 / png, f"{side} px, db store: times PNG": png / db, f"{side} px, digital store: times PNG": png / digital, f"{side} px, db store: tiles per CPU second": 256 / db}
     return out
 
 def loader(scratch):
     "What a step of pre-training a ResNet-18 at 224 px spends on its tiles, two threads; seconds of the processor."
     import torch
-    from di3cl.pairs import Pairs, fit_preprocess, make_config
-    from di3cl.pretrain import new_model
-    from di3cl.store import StoreTiles, create, pack, publish_shard
-    torch.set_num_threads(2); x = torch.randn(64, 1, 256, 256) * 2 - 12
-    create(scratch / "load", unit="db", channels=["VV"], size=256)
-    for k in range(8): publish_shard(scratch / "load", f"{k}", pack(x + k / 10, "db"), {})
-    c = make_config("small", arch="resnet18", stride=32, tile=256, view=224, batch=16, pairs=1600, queue_size=1024); tiles = StoreTiles(scratch / "load")
-    pairs = Pairs(tiles, fit_preprocess(tiles, c), c); model = new_model(c, 1, 0); ids = np.random.default_rng(0).permutation(512)[:16]
-    def step(k=[0]): k[0] += 1; model(*pairs[k[0]]).total.backward(); model.zero_grad(set_to_none=True)
-    t = turns(dict(batch=lambda: tiles.batch(ids), step=step), 3, time.process_time); shutil.rmtree(scratch / "load")
-    return {"batch of 16, ms": t["batch"] * 1e3, "step, ms": t["step"] * 1e3, "share of the step": t["batch"] / t["step"]}
+    from di3cl import feeding
+    from di3cl.pairs import make_config
+    torch.set_num_threads(2); config = make_config("small", arch="resnet18", stride=32, tile=256, view=224, batch=16, pairs=1600, queue_size=1024)
+    step, batch = turns(feeding.feeding(scratch / "load", config, torch.device("cpu")), 3, time.process_time).values(); shutil.rmtree(scratch / "load")
+    return {"batch of 16, ms": batch * 1e3, "step, ms": step * 1e3, "share of the step": batch / step}
 
 def fresh(*words):
     done = subprocess.run([sys.executable, __file__, "child", *map(str, words)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})

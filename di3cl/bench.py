@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/bench.html.md"""
 __all__ = ['MEASURES', 'USUAL', 'bench_sim', 'bench_tiles', 'bench_views', 'bench_boxes', 'bench_explore', 'bench', 'print_bench',
            'save_bench']
 
-# %% ../nbs/91_bench.ipynb #2f607df7
+# %% ../nbs/91_bench.ipynb #e4999506
 import itertools, json, logging, os, tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from .curves import bench_curves, bench_processes
 from .despeckle import draw_speckle
 from .devices import pick_device
 from .explore import canvas, draw_contours, draw_views, png, untrained
+from .feeding import bench_store
 from .instances import sample_boxes
 from .mapping import bench_predict
 from .mapview import draw_map
@@ -98,10 +99,10 @@ def bench_explore(config, device, **kw):
                "speckle": lambda: draw_speckle(tile, radius=8, seed=next(seed)), "info_nce": lambda: draw_info_nce(80, negatives=96, seed=next(seed)), "map": lambda: draw_map(scores, big, threshold=0.2)}
     return contest("explore", "256 px tile", {k: lambda f=f: png(f()) for k, f in runners.items()}, 1, "pictures/s", "x the rate of an empty figure", "cpu", **kw)
 
-# %% ../nbs/91_bench.ipynb #5e4e68da
+# %% ../nbs/91_bench.ipynb #129fd76d
 _log = logging.getLogger("di3cl")
-MEASURES = dict(sim=bench_sim, tiles=bench_tiles, views=bench_views, boxes=bench_boxes, step=bench_step, compile=bench_compile, processes=bench_processes, curves=bench_curves, predict=bench_predict, explore=bench_explore)
-USUAL = ("sim", "tiles", "views", "boxes", "step")     # compile and curves take many minutes
+MEASURES = dict(sim=bench_sim, tiles=bench_tiles, views=bench_views, boxes=bench_boxes, step=bench_step, compile=bench_compile, processes=bench_processes, curves=bench_curves, predict=bench_predict, store=bench_store, explore=bench_explore)
+USUAL = ("sim", "tiles", "views", "boxes", "step")     # compile and curves take many minutes; store needs the extra `store`
 
 def bench(what=USUAL,             # any of MEASURES, in any order
           preset="tiny",          # "tiny" | "small" | "paper": of the step, and the tiles

@@ -203,9 +203,9 @@ def predict(scene: Annotated[Path, typer.Argument(help="A radar image of any siz
     typer.echo(f"done: {out}, " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     if picture: p.save_picture(picture, scene, out, probabilities, given["unit"])
 
-# %% ../nbs/90_cli.ipynb #f4821d1b
+# %% ../nbs/90_cli.ipynb #55ffc840
 @app.command()
-def bench(what: Annotated[list[str] | None, typer.Argument(help="sim, tiles, views, boxes, step: all of these if left out; also compile, processes, curves, predict, which take long.")] = None,
+def bench(what: Annotated[list[str] | None, typer.Argument(help="sim, tiles, views, boxes, step: all of these if left out; also compile, processes, curves, predict, store, which take long, and explore.")] = None,
           preset: Annotated[Preset, typer.Option(help="The preset whose sizes are measured.")] = Preset.tiny,
           batch: Annotated[int | None, typer.Option(min=2, help="Tiles in a step; the preset's if left out.")] = None,
           device: On = Device.auto,

@@ -61,9 +61,9 @@ def threads(n):
     try: yield
     finally: torch.set_num_threads(before)
 
-# %% ../nbs/90a_stopwatch.ipynb #69290107
+# %% ../nbs/90a_stopwatch.ipynb #a652a167
 class Row(NamedTuple):
-    what: str        # "sim" | "tiles" | "views" | "boxes" | "step" | "compile" | "processes" | "curves" | "predict" | "explore"
+    what: str        # "sim" | "tiles" | "views" | "boxes" | "step" | "compile" | "processes" | "curves" | "predict" | "store" | "explore"
     name: str        # who ran
     setting: str     # sizes, batch
     seconds: float   # median over the rounds

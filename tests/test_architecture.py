@@ -16,7 +16,7 @@ FLOORS = {   # from the ground up: what the floor is for, and its rooms; a room 
     "the three tasks": "crops scorecard prepare finetune segment",
     "maps of scenes": "change vector picture geotiff blend predict",
     "archives to a store": "sources download cutting kinship jobs sarsense",
-    "clocks and rivals": "stopwatch rivals steps curves mapping",
+    "clocks and rivals": "stopwatch rivals steps curves mapping feeding",
     "command, hands on": "demo colab explore despeckle circle mapview bench cli site"}
 PATHS = {    # two journeys through the house
     "a tile on its way to the loss": ("tab:orange", "tiles views instances model losses"),

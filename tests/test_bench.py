@@ -46,7 +46,7 @@ def test_what_is_saved_can_be_read_back():
 
 
 def test_wrong_wishes_are_refused():
-    test_fail(lambda: bench(("speed",)), contains="sim, tiles, views, boxes, step, compile, processes, curves, predict, explore")
+    test_fail(lambda: bench(("speed",)), contains="sim, tiles, views, boxes, step, compile, processes, curves, predict, store, explore")
     test_fail(lambda: bench(repeats=0), contains="at least 1")
     test_fail(lambda: bench(preset="huge"), contains="tiny")
     test_fail(lambda: bench(device="abacus"), contains="abacus")

@@ -6,7 +6,7 @@ from fastcore.test import *
 
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
 ROOMS = ("testing atomic unpacking files sar devices shapes scenes store tiles masks labels views instances contours losses encoder model weights checkpoint pairs processes run watch pretrain "
-         "metrics probe dense probe_report crops segment scorecard prepare finetune blend geotiff vector picture predict change sources download cutting kinship jobs sarsense demo explore despeckle circle mapview colab stopwatch rivals steps curves mapping bench cli site").split()
+         "metrics probe dense probe_report crops segment scorecard prepare finetune blend geotiff vector picture predict change sources download cutting kinship jobs sarsense demo explore despeckle circle mapview colab stopwatch rivals steps curves mapping feeding bench cli site").split()
 
 def imports_of(path):
     "Rooms that a module imports."

@@ -19,6 +19,18 @@ from di3cl.tiles import open_tiles
 from di3cl.sarsense import *
 
 
+def test_a_tile_is_in_the_country_around_it():
+    import pyarrow as pa
+    middles = dict(France=(2.5, 47.), Mongolia=(103., 47.), Chad=(18.5, 14.), Paraguay=(-57., -24.5), Australia=(134., -24.))          # far from any border
+    lon, lat = np.array([middles[c] for c in middles for _ in range(3)] + [(np.nan, np.nan)] * 2).T
+    def rows(lon, lat): return pa.table(dict(west=lon - .005, south=lat - .005, east=lon + .005, north=lat + .005))
+    test_eq(lands(rows(lon, lat)), {c: 3 for c in middles} | {"no place": 2})
+    test_eq(lands(rows(lon[-2:], lat[-2:])), {"no place": 2})                       # nothing has a place
+    test_eq(lands(rows(np.array([-9.9]), np.array([38.]))), dict(Portugal=1))      # out at sea: the nearest land
+    spread = np.random.default_rng(0).uniform(size=(2, 50_000)) * [[10], [5]] + [[130], [-27]]
+    test_eq(lands(rows(*spread)), dict(Australia=50_000))                          # none is lost where many share a rounded place
+
+
 def small_store(n=3, **kw):
     "A store of n simulated scenes, 40 km apart, in tiles of 32 pixels."
     folder = Path(tempfile.mkdtemp())
@@ -31,8 +43,8 @@ def small_store(n=3, **kw):
 
 def test_a_store_can_be_looked_at():
     store = small_store(8, shares=(0.5, 0.25, 0.25)); text = "\n".join(summary(store))
-    for words in ("30 tiles of 32 x 32", "2 no data", "8 used, 0 skipped", "30 db", "30 unknown"): assert words in text, (words, text)
-    test_eq(len(draw_store(store).axes), 4)
+    for words in ("30 tiles of 32 x 32", "2 no data", "8 used, 0 skipped", "30 db", "30 unknown", " Switzerland, 6 Italy"): assert words in text, (words, text)
+    test_eq(len((axes := draw_store(store).axes)), 5); test_eq([t.get_text() for t in axes[-1].get_yticklabels()][:2], ["Switzerland", "Italy"])
     titles = [ax.get_title() for ax in sheet(store, rows=3, columns=4).axes]; test_eq(len([t for t in titles if t]), 10)
     seen = {t.split(":")[0] for page in range(3) for t in (ax.get_title() for ax in sheet(store, page, 3, 4).axes) if t}; test_eq(len(seen), 30)       # every tile is on one page
     test_eq({ax.get_title() for ax in rejected_sheet(store).axes}, {"no data", ""})
@@ -50,3 +62,13 @@ def test_a_store_and_the_simulator_feed_the_loop_alike():
         assert isinstance(tiles.fingerprint, str) and len(tiles.names) == tiles.channels and tiles.unit == "db"
         pairs = Pairs(tiles, fit_preprocess(tiles, config), config)
         assert all(torch.equal(a, b) for a, b in zip(pairs[1], Pairs(tiles, pairs.preprocess, config)[1]))
+
+
+def test_the_solutions_of_this_page_are_right():
+    def cut_off(**kw):
+        folder = Path(tempfile.mkdtemp())
+        for k, x in enumerate(simulate(2, 64).image.numpy()): write_scene(folder / f"in/{k}.tif", np.minimum(x, np.quantile(x, .7)) if k else x, origin=(5e5, 5e6 + 40_000 * k))
+        return build(read_settings(folder / "in", unit="db", size=32, min_spread=0., **kw), folder / "store")["counts"]
+    assert cut_off()["cut off"] > 0 and cut_off()["kept"] < 8; test_eq(cut_off(max_saturated=1.), dict(kept=8))
+    gigabytes = [460_532 * side ** 2 * 2 / 1e9 for side in (128, 512)]
+    test_close(gigabytes, [15, 241], eps=.5); test_close([.4 * g for g in gigabytes], [6, 97], eps=.5)
