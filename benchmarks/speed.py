@@ -1,6 +1,6 @@
 """The figures of speed that the notebooks quote, in one command, each measurement in a process of its own:
 
-    python benchmarks/speed.py            # about 12 minutes on 2 CPU cores -> benchmarks/results/speed_cpu.json (or speed_<GPU>.json), which 91 draws
+    python benchmarks/speed.py            # about 10 minutes on 2 CPU cores -> benchmarks/results/speed_cpu.json (or speed_<GPU>.json), which 91 draws
     python benchmarks/speed.py curves     # as long again -> benchmarks/results/curves.json, which 90d draws
     python benchmarks/speed.py --try      # everything once, at sizes that take no time; nothing is kept
 
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("speed", "curves"), default="speed")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds of each race")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds of each race")
     parser.add_argument("--seconds", type=float, default=45, help="no further round of a race begins after that long")
     parser.add_argument("--try", dest="smallest", action="store_true")
     args = parser.parse_args()

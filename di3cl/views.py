@@ -212,22 +212,22 @@ class Views(NamedTuple):
 
 RECIPES = ("sar", "published", "none")
 
-# %% ../nbs/03_views.ipynb #5618f3a0
-def _finish(x, unit, preprocess, recipe, generator):
-    "A resized crop, intensity or digital, to what the encoder takes."
+# %% ../nbs/03_views.ipynb #ad58d387
+def _vary(x, unit, preprocess, recipe, generator):
+    "A resized crop, intensity or digital, varied, in the unit of the encoder."
     if recipe == "sar": x = (vary_digital if unit == "digital" else vary_sar)(x, generator=generator)
     x = to_unit(x, unit, preprocess.unit)
     if recipe == "published": x = preprocess.from01(vary_photo(preprocess.normalise01(x), generator=generator))
-    return preprocess(x, preprocess.unit)
+    return x
 
-# %% ../nbs/03_views.ipynb #8d7ab033
+# %% ../nbs/03_views.ipynb #081ed405
 def _pair(tiles, params, unit, preprocess, size, recipe, generator):
     "Two views of each of some tiles."
     work = "digital" if unit == "digital" else "intensity"
     x = to_unit(tiles, unit, work)
-    return [_finish(crop_resize(x, p, size), work, preprocess, recipe, generator) for p in params]
+    return [_vary(crop_resize(x, p, size), work, preprocess, recipe, generator) for p in params]
 
-# %% ../nbs/03_views.ipynb #60150708
+# %% ../nbs/03_views.ipynb #53dfb460
 AT_ONCE = 2**21     # 8 MB
 
 def make_views(tiles,             # (B, C, H, W) in `unit`
@@ -245,4 +245,4 @@ def make_views(tiles,             # (B, C, H, W) in `unit`
     n = len(tiles) if tiles.is_cuda else max(1, AT_ONCE // tiles[0].numel())
     some = zip(*(t.split(n) for t in (tiles, *params)))
     views = [_pair(x, ps, unit, preprocess, size, recipe, generator) for x, *ps in some]
-    return Views(*map(torch.cat, zip(*views)), *params)
+    return Views(*(preprocess(torch.cat(v), preprocess.unit) for v in zip(*views)), *params)

@@ -15,5 +15,12 @@ def test_the_text_says_what_was_measured():
     assert both("+ CC, published", "landcover", "MoCo v2") == [1, 1] and both("+ DI", "landcover", "MoCo v2") == [0, 1] == both("DI3CL", "landcover", "MoCo v2") and both("+ CC, map", "landcover", "MoCo v2") == [0, 0]
     assert all(both(arm, task, "MoCo v2", score="boundary f1") == [0, 0] for arm in ARMS[1:] for task in ("landcover", "water"))
     assert sign("MoCo v2", "landcover", 8, "random", way="full") == sign("DI3CL", "landcover", 8, "MoCo v2", way="full") == 1
+    assert sign("random", "landcover", 8, "frozen", way="full") == 1 and all(sign(arm, "landcover", 8, "frozen", way="full") == 0 for arm in ("MoCo v2", "DI3CL"))
+    assert sign("random, norms fitted", "land cover, San Francisco", 64, "random") == 1 and both("random, norms fitted", "landcover", "random") == [0, 0]
+    assert all(1 not in both("DI3CL", task, "+ CC, published", score=score) for task, score in (("landcover", "miou"), ("water", "iou water"), ("road", "road f1, buffered"), ("land cover, San Francisco", "miou")))
+    assert both("DI3CL", "water, KOMPSAT-5", "+ CC, published", score="iou water") == [-1, -1]
+    assert all(both(arm, "landcover", "random", score="boundary correctness") == [1, 1] for arm in ARMS)
+    assert all(both(arm, task, "MoCo v2", score="boundary correctness") == [0, 0] for arm in ARMS[1:] for task in ("landcover", "water"))
+    assert all(0 == sign(arm, "water, KOMPSAT-5", n, "brightness alone", score="iou water") for arm in ARMS for n in (8, 64))
     assert both("brightness alone", "landcover", "MoCo v2") == [-1, -1] == both("brightness alone", "land cover, San Francisco", "MoCo v2")
     assert all(both("brightness alone", task, "MoCo v2", score="iou water") == [0, 0] for task in ("water", "water, KOMPSAT-5"))
