@@ -211,7 +211,8 @@ def main():
         shutil.rmtree(a.scratch / name, ignore_errors=True)
         print(name, rows[name], flush=True)
     out = Path(__file__).parent / "results/stores.json"
-    out.write_text(json.dumps(dict(settings=dict(tiles=a.tiles, size=a.size, entries=a.entries, shard=SHARD), rows=rows), indent=1) + "\n")
+    from di3cl.stopwatch import machine
+    out.write_text(json.dumps(dict(machine=machine(), settings=dict(tiles=a.tiles, size=a.size, entries=a.entries, shard=SHARD), rows=rows), indent=1) + "\n")
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["child"]: print(json.dumps(child(*sys.argv[2:])))

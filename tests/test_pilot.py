@@ -22,5 +22,6 @@ def test_the_text_says_what_was_measured():
     assert all(both(arm, "landcover", "random", score="boundary correctness") == [1, 1] for arm in ARMS)
     assert all(both(arm, task, "MoCo v2", score="boundary correctness") == [0, 0] for arm in ARMS[1:] for task in ("landcover", "water"))
     assert all(0 == sign(arm, "water, KOMPSAT-5", n, "brightness alone", score="iou water") for arm in ARMS for n in (8, 64))
+    assert all(1 == sign(arm, "water, KOMPSAT-5", 8, "brightness alone", score="iou water") for arm in ("random", "region 0.5, 20,000 real pairs"))
     assert both("brightness alone", "landcover", "MoCo v2") == [-1, -1] == both("brightness alone", "land cover, San Francisco", "MoCo v2")
     assert all(both("brightness alone", task, "MoCo v2", score="iou water") == [0, 0] for task in ("water", "water, KOMPSAT-5"))
