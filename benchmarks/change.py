@@ -14,10 +14,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import di3cl
-from di3cl.atomic import write_atomic
-from di3cl.change import best_threshold, change_map, flood_pairs, log_ratio, otsu
+from di3cl.files import write_atomic
+from di3cl.tasks.change import best_threshold, change_map, flood_pairs, log_ratio, otsu
 from di3cl.encoder import Encoder
-from di3cl.metrics import segmentation_report, confusion_matrix
+from di3cl.evaluate.metrics import segmentation_report, confusion_matrix
 from di3cl.sar import read_sar, to_unit
 from di3cl.weights import load, read_label
 

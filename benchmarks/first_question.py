@@ -14,12 +14,12 @@ import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
 
-from di3cl.atomic import write_atomic
-from di3cl.dense import collect, encoder_reader, fit_pixels, map_confusions, statistics_reader
+from di3cl.files import write_atomic
+from di3cl.evaluate.dense import collect, encoder_reader, fit_pixels, map_confusions, statistics_reader
 from di3cl.labels import by_group
-from di3cl.pairs import make_config
+from di3cl.train.config import make_config
 from di3cl.pretrain import new_model, pretrain
-from di3cl.probe import Patches, answer, confusions, cut_patches, embed, image_statistics, keep_common
+from di3cl.evaluate.probe import Patches, answer, confusions, cut_patches, embed, image_statistics, keep_common
 from di3cl.sar import Preprocess, read_sar, to_unit
 from di3cl.scenes import TEST_START, simulate
 from di3cl.weights import load_weights

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from di3cl.checkpoint import checkpoints, read_checkpoint
-from di3cl.run import read_metrics
-from di3cl.atomic import write_atomic
+from di3cl.train.run import checkpoints, read_checkpoint
+from di3cl.train.run import read_metrics
+from di3cl.files import write_atomic
 
 def start(out, pairs, resume):
     code = f"from di3cl.pretrain import pretrain; pretrain('sim', {str(out)!r}, 'tiny', device='cpu', resume={resume}, checkpoint_seconds=0, pairs={pairs}, n_sim=256)"

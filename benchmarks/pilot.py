@@ -18,19 +18,19 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from di3cl.atomic import write_atomic
-from di3cl.finetune import Plan, fit, make_learner
+from di3cl.files import write_atomic
+from di3cl.tasks.finetune import Plan, fit, make_learner
 from di3cl.labels import by_group, few, open_labels, split
-from di3cl.masks import IGNORE
-from di3cl.metrics import match_scores, segmentation_report
-from di3cl.pairs import make_config
-from di3cl.prepare import Areas
+from di3cl.labels import IGNORE
+from di3cl.evaluate.metrics import match_scores, segmentation_report
+from di3cl.train.config import make_config
+from di3cl.tasks.finetune import Areas
 from di3cl.pretrain import new_model, pretrain
-from di3cl.probe_report import sample
+from di3cl.evaluate.report import sample
 from di3cl.sar import Preprocess, read_sar, to_unit
-from di3cl.scorecard import Tally, statistics, tally
-from di3cl.segment import Segmenter, make_loss, pyramid
-from di3cl.testing import write_raster
+from di3cl.evaluate.report import Tally, statistics, tally
+from di3cl.tasks.segment import Segmenter, make_loss, pyramid
+from testing import write_raster
 from di3cl.weights import load_weights
 
 ARMS = {                                                     # settings of the tiny preset that differ; `random` needs no run

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from di3cl.atomic import write_atomic
-from di3cl.mapping import bench_predict, memory_curve
-from di3cl.stopwatch import machine
+from di3cl.files import write_atomic
+from mapping import bench_predict, memory_curve
+from stopwatch import machine
 
 RESULT = Path(__file__).parent / "results" / "predict.json"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np, rasterio, torch
 
-from di3cl.atomic import write_atomic
-from di3cl.finetune import finetune
-from di3cl.metrics import bootstrap_interval, confusion_matrix, segmentation_report
-from di3cl.predict import predict
+from di3cl.files import write_atomic
+from di3cl.tasks.finetune import finetune
+from di3cl.evaluate.metrics import bootstrap_interval, confusion_matrix, segmentation_report
+from di3cl.tasks.predict import predict
 from di3cl.sar import read_sar
-from di3cl.stopwatch import machine
+from stopwatch import machine
 
 RESULT, BLOCK = Path(__file__).parent / "results" / "real_map.json", 256
 

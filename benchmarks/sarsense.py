@@ -14,11 +14,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 
 def scene(*args, **kw):
-    from di3cl.feeding import write_fields                                     # not above: children, whose memory is measured, import no more than a build does
+    from feeding import write_fields                                     # not above: children, whose memory is measured, import no more than a build does
     return write_fields(*args, **kw)
 
 def settings(paths, unit="amplitude", **kw):
-    from di3cl.sources import Settings, Source
+    from di3cl.sarsense.sources import Settings, Source
     return Settings(tuple(Source(str(p), Path(p).name, unit=unit, bands=("VV",)) for p in paths), **kw)
 
 def turns(runners, n=5, clock=time.perf_counter):
@@ -33,7 +33,7 @@ def cutting(scratch):
     """Cutting with all checks and the writing of shards, against rasterio merely reading the same windows as float32 arrays; in seconds of the processor, since other programs had their share of it.
     What `read_sar` remembers of sound blocks is forgotten each time: a build meets every block once."""
     import torch
-    from di3cl import feeding
+    import feeding
     torch.set_num_threads(1); out = {}
     for name, file in feeding.FILES.items():
         runners, n = feeding.cutting(scratch / "cutting", 4096, file); t = turns(runners, clock=time.process_time); shutil.rmtree(scratch / "cutting")
@@ -43,7 +43,7 @@ def cutting(scratch):
 def reading(scratch):
     "Random batches of 256 from a store, against a folder of PNG files (8 bits), in the page cache; seconds of the processor."
     import torch
-    from di3cl import feeding
+    import feeding
     torch.set_num_threads(1); out, rng, n = {}, np.random.default_rng(0), 2048
     for side in (128, 256):
         runners = {name: lambda read=read: read(rng.integers(n, size=256)) for name, read in feeding.reading(scratch / "read", side, n).items()}
@@ -54,8 +54,8 @@ def reading(scratch):
 def loader(scratch):
     "What a step of pre-training a ResNet-18 at 224 px spends on its tiles, two threads; seconds of the processor."
     import torch
-    from di3cl import feeding
-    from di3cl.pairs import make_config
+    import feeding
+    from di3cl.train.config import make_config
     torch.set_num_threads(2); config = make_config("small", arch="resnet18", stride=32, tile=256, view=224, batch=16, pairs=1600, queue_size=1024)
     step, batch = turns(feeding.feeding(scratch / "load", config, torch.device("cpu")), 3, time.process_time).values(); shutil.rmtree(scratch / "load")
     return {"batch of 16, ms": batch * 1e3, "step, ms": step * 1e3, "share of the step": batch / step}
@@ -70,7 +70,7 @@ def rss(): return int(open("/proc/self/statm").read().split()[1]) * resource.get
 def child(job, *words):
     "In a process of its own."
     import torch; torch.set_num_threads(1)
-    from di3cl.jobs import build
+    from di3cl.sarsense.build import build
     from di3cl.store import StoreTiles, _arrow
     if job == "build":
         store, workers, *paths = words; print("ready", flush=True)
@@ -93,7 +93,7 @@ def memory(scratch):
 
 def flat(scratch):
     "CPU seconds for 1,000 tiles of a whole build, duplicates and splits included, from 1,000 to 100,000 tiles; one core."
-    from di3cl.jobs import build
+    from di3cl.sarsense.build import build
     import torch; torch.set_num_threads(1)
     paths = [scene(scratch / f"flat/{k:03}.tif", 4096, k) for k in range(98)]; out = dict(tiles=[], seconds_per_1000=[])
     build(settings(paths[:1]), scratch / "flat_store")                        # warm
@@ -145,7 +145,7 @@ def killed(scratch):
 
 def full(scratch):
     "A disk of 6 MB for a store of 25: told, still opens, and finished when there is room."
-    from di3cl.jobs import build
+    from di3cl.sarsense.build import build
     from di3cl.sar import SarError
     from di3cl.store import StoreTiles, verify
     paths = [scene(scratch / f"disk/{k}.tif", 1024, k) for k in range(12)]; small = scratch / "small"; small.mkdir(parents=True)
@@ -160,11 +160,11 @@ def full(scratch):
 
 def real(scratch):
     "One store of everything that is radar under ../shared/data, by real.toml, and a short run from it."
-    from di3cl.jobs import build
+    from di3cl.sarsense.build import build
     from di3cl.pretrain import pretrain
-    from di3cl.run import read_metrics
-    from di3cl.sarsense import save_pictures
-    from di3cl.sources import read_settings
+    from di3cl.train.run import read_metrics
+    from di3cl.sarsense.summary import save_pictures
+    from di3cl.sarsense.sources import read_settings
     from di3cl.store import read_manifest, verify
     for p in ("real", "real_run"): shutil.rmtree(scratch / p, ignore_errors=True)
     notes = build(read_settings(ROOT / "benchmarks/real.toml"), scratch / "real"); table = read_manifest(scratch / "real")[0]
@@ -181,7 +181,7 @@ PARTS = dict(cutting=cutting, reading=reading, loader=loader, memory=memory, fla
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("parts", nargs="*", help="all if left out"); args.add_argument("--scratch", type=Path, default=Path("/tmp/sarsense"))
-    from di3cl.stopwatch import machine
+    from stopwatch import machine
     a = args.parse_args(); out = ROOT / "benchmarks/results/sarsense.json"
     for name in a.parts or PARTS:
         a.scratch.mkdir(parents=True, exist_ok=True)

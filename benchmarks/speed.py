@@ -8,9 +8,9 @@ Ratios are taken within each round of a race, so a machine that others use, too,
 import argparse
 from pathlib import Path
 
-from di3cl.bench import bench, print_bench, save_bench
-from di3cl.curves import in_fresh_process
-from di3cl.devices import describe, pick_device
+from bench import bench, print_bench, save_bench
+from curves import in_fresh_process
+from di3cl.train.devices import describe, pick_device
 
 RESULTS = Path(__file__).parent / "results"
 SMALLEST = dict(tile=40, view=32, batch=2, min_size=8, queue_size=32, dim=16)

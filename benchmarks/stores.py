@@ -211,7 +211,7 @@ def main():
         shutil.rmtree(a.scratch / name, ignore_errors=True)
         print(name, rows[name], flush=True)
     out = Path(__file__).parent / "results/stores.json"
-    from di3cl.stopwatch import machine
+    from stopwatch import machine
     out.write_text(json.dumps(dict(machine=machine(), settings=dict(tiles=a.tiles, size=a.size, entries=a.entries, shard=SHARD), rows=rows), indent=1) + "\n")
 
 if __name__ == "__main__":
