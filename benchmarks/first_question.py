@@ -19,7 +19,7 @@ from di3cl.evaluate.dense import collect, encoder_reader, fit_pixels, map_confus
 from di3cl.labels import by_group
 from di3cl.train.config import make_config
 from di3cl.pretrain import new_model, pretrain
-from di3cl.evaluate.probe import Patches, answer, confusions, cut_patches, embed, image_statistics, keep_common
+from di3cl.evaluate.probe import Patches, confusions, cut_patches, embed, image_statistics, keep_common, predict_patches
 from di3cl.sar import Preprocess, read_sar, to_unit
 from di3cl.scenes import TEST_START, simulate
 from di3cl.weights import load_weights
@@ -112,7 +112,7 @@ def ask_patches(encoder, contract, train, test):             # contract: (Prepro
     "{(what, way): (blocks, n, n) confusions} of patches."
     a, b = keep_common(patches(train), patches(test))
     features = image_statistics if encoder is None else lambda p: embed(encoder, contract[0], p._replace(x=p.x - contract[1]))
-    return {("patches", way): confusions(given, b, N_CLASSES) for way, given in answer(features, a, b).items()}
+    return {("patches", way): confusions(given, b, N_CLASSES) for way, given in predict_patches(features, a, b).items()}
 
 def ask_pixels(encoder, contract, train, test):
     "The same of single pixels."

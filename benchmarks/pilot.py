@@ -26,9 +26,9 @@ from di3cl.evaluate.metrics import match_scores, segmentation_report
 from di3cl.train.config import make_config
 from di3cl.tasks.finetune import Areas
 from di3cl.pretrain import new_model, pretrain
-from di3cl.evaluate.report import sample
+from di3cl.evaluate.report import sample_images
 from di3cl.sar import Preprocess, read_sar, to_unit
-from di3cl.evaluate.report import Tally, statistics, tally
+from di3cl.evaluate.report import Tally, score_functions, tally
 from di3cl.tasks.segment import Segmenter, make_loss, pyramid
 from testing import write_raster
 from di3cl.weights import load_weights
@@ -94,7 +94,7 @@ def begin(args, arm, name, labelled, ids, seed):
     encoder, pre = load_weights(run / "weights.safetensors")
     if arm in EXTRA: pre = load_weights(folder(args, "MoCo v2") / "weights.safetensors")[1]     # the same contract for all
     if arm in ("random", FITTED): encoder = new_model(make_config("tiny"), 1, seed).encoder
-    return encoder, pre if name in ("landcover", "water", "road") else Preprocess.fit(to_unit(sample(labelled, ids), labelled.unit, "db"), "db", pre.channels)
+    return encoder, pre if name in ("landcover", "water", "road") else Preprocess.fit(to_unit(sample_images(labelled, ids), labelled.unit, "db"), "db", pre.channels)
 
 # ---------------------------------------------------------------- frozen, from features that are computed once
 
@@ -187,7 +187,7 @@ def tune(args):
         if (to := place(args, way, name, arm, seed, labels)).exists() or args.only not in (None, arm): continue
         t = tune_one(args, way, name, *there[name], labels, arm, seed, cache)
         torch.save(t._asdict(), to.with_suffix(".tmp")); to.with_suffix(".tmp").rename(to)
-        print(f"{way}, {name}, {arm}, seed {seed}, {labels} labels: mIoU {statistics(there[name][0])['miou'][1](t.confusion):.3f}", flush=True)
+        print(f"{way}, {name}, {arm}, seed {seed}, {labels} labels: mIoU {score_functions(there[name][0])['miou'][1](t.confusion):.3f}", flush=True)
 
 # ---------------------------------------------------------------- scores
 
@@ -197,7 +197,7 @@ RIVALS = "random", "MoCo v2", "+ CC, published", "DI3CL", "region 0.5, 20,000 pa
 def scores(labelled, confusion):   # ...; of the test ground
     "{score: (field of Tally, function)}: 13b's, but mIoU is over the classes that the test ground has."
     there = confusion.sum(1) > 0
-    return statistics(labelled) | {"miou": ("confusion", lambda n: segmentation_report(n.sum(0)).iou[there].nanmean().item()), "boundary correctness": ("boundary", lambda n: match_scores(n).correctness)}
+    return score_functions(labelled) | {"miou": ("confusion", lambda n: segmentation_report(n.sum(0)).iou[there].nanmean().item()), "boundary correctness": ("boundary", lambda n: match_scores(n).correctness)}
 
 def redrawn(blocks, n=2000):
     "All seeds and blocks of ground once, then n draws of as many with repetition, the same for every arm: differences are paired."

@@ -141,7 +141,7 @@ def probe(weights: Annotated[str, typer.Argument(help="A .safetensors file, the 
     from di3cl.evaluate import report as p
     if out: p.check_out(out)
     report = p.probe_report(weights, data, task.value, size, labels, unit and unit.value, seed, device.value, normalise.value)
-    typer.echo(p.table(report))
+    typer.echo(p.format_report(report))
     if out: p.save_report(report, out)
 
 # %% ../nbs/reference/command.ipynb #ffa6866b

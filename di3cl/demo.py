@@ -21,7 +21,7 @@ from .files import write_atomic
 from .contours import shallow_contours
 from .train.config import Pairs, make_config
 from .pretrain import new_model, pretrain
-from .evaluate.probe import answer, embed, gain, image_statistics, keep_common, score, sim_patches
+from .evaluate.probe import embed, gain, image_statistics, keep_common, predict_patches, score, sim_patches
 from .sar import show
 from .scenes import CLASSES, TEST_START
 from .tiles import SimTiles
@@ -35,7 +35,7 @@ def probe_patches(channels=1):            # of the encoder
 def ask(before, after, preprocess, train, test):   # two encoders, their contract, Patches, Patches
     "kNN predictions for the test patches, by who is asked."
     features = {"image statistics": image_statistics, "before": lambda p: embed(before, preprocess, p), "after": lambda p: embed(after, preprocess, p)}
-    return {name: answer(f, train, test, ways=("knn",))["knn"] for name, f in features.items()}
+    return {name: predict_patches(f, train, test, ways=("knn",))["knn"] for name, f in features.items()}
 
 # %% ../nbs/guides/first_run.ipynb #120be043
 def verdict(answers, test):               # from `ask`; Patches

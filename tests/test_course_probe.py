@@ -73,9 +73,9 @@ def test_a_perfect_feature_scores_one_and_noise_scores_chance():
     n = 600; g = torch.Generator().manual_seed(0)
     y = torch.randint(0, 5, (n,), generator=g)
     p = Patches(torch.zeros(n, 1, 2, 2), y, torch.arange(n) // 6, "db")
-    told = answer(lambda p: F.one_hot(p.y, 5).float() + 0.01, p, p)
+    told = predict_patches(lambda p: F.one_hot(p.y, 5).float() + 0.01, p, p)
     test_eq([score(y, p).value for y in told.values()], [1.0, 1.0])
-    guessed = answer(lambda p: torch.randn(n, 8, generator=g), p, p)
+    guessed = predict_patches(lambda p: torch.randn(n, 8, generator=g), p, p)
     for y in guessed.values(): assert score(y, p).low < 0.2 < score(y, p).high and score(y, p).high - score(y, p).low < 0.12
     better = gain(told["knn"], guessed["knn"], p)
     test_close(better.value, 1 - score(guessed["knn"], p).value); assert better.low > 0.6

@@ -39,7 +39,7 @@ def test_a_report_from_end_to_end():
     for row in r["rows"].values():
         for value, low, high in row.values(): assert 0 <= low <= value <= high <= 1
     assert all(abs(g[0] - (r["rows"]["weights"][c] [0] - r["rows"]["untrained"][c][0])) < 2e-4 for c, g in r["gains"]["gain over untrained"].items())
-    text = table(r)
+    text = format_report(r)
     assert "untrained resnet10" in text and "gain over image statistics" in text and max(map(len, text.splitlines()[1:9])) < 140
     save_report(r, path := weights.parent / "report.json")
     test_eq(json.loads(path.read_text()), json.loads(json.dumps(r)))
@@ -77,15 +77,15 @@ def test_names_of_channels_count_where_they_are_known():
     two = open_labels("sim", "water", 32, n=9, n_test=2, channels=2)               # VV, VH
     expect = lambda *names: Preprocess("db", (-12.,) * len(names), (6.,) * len(names), (-40, 20), names)
     ids = list(range(8))
-    contract("w", expect("VV", "VH"), two, ids)
-    test_fail(lambda: contract("w", expect("VH", "VV"), two, ids), contains="w expects 2 channel(s) (VH, VV) and sim has 2 (VV, VH)")
-    test_fail(lambda: contract("w", expect("VV"), two, ids), contains="sim has 2 (VV, VH)")
-    test_fail(lambda: contract("w", expect("band1", "band2"), two, ids), contains="in this order")   # which is which?
+    choose_contract("w", expect("VV", "VH"), two, ids)
+    test_fail(lambda: choose_contract("w", expect("VH", "VV"), two, ids), contains="w expects 2 channel(s) (VH, VV) and sim has 2 (VV, VH)")
+    test_fail(lambda: choose_contract("w", expect("VV"), two, ids), contains="sim has 2 (VV, VH)")
+    test_fail(lambda: choose_contract("w", expect("band1", "band2"), two, ids), contains="in this order")   # which is which?
     one = open_labels("sim", "water", 32, n=9, n_test=2)
-    for names in (("VV",), ("VV",) * 3, ("band1",)): contract("w", expect(*names), one, ids)
-    test_fail(lambda: contract("w", expect("HH"), one, ids), contains="w expects 1 channel(s) (HH) and sim has 1 (VV)")
+    for names in (("VV",), ("VV",) * 3, ("band1",)): choose_contract("w", expect(*names), one, ids)
+    test_fail(lambda: choose_contract("w", expect("HH"), one, ids), contains="w expects 1 channel(s) (HH) and sim has 1 (VV)")
     flat = replace(one, read=lambda spot: (torch.full((1, 32, 32), 7.), torch.zeros(32, 32, dtype=torch.uint8)))
-    test_fail(lambda: sample(flat, ids), contains="the one value 7")
+    test_fail(lambda: sample_images(flat, ids), contains="the one value 7")
 
 
 def test_data_without_a_calibration_are_refused_or_fitted():
@@ -148,7 +148,7 @@ def test_scores_agree_with_scikit_learn():
         x, truth = l.batch(ids)
         guess = torch.where(torch.rand(truth.shape, generator=torch.Generator().manual_seed(0)) < .7, truth, (truth + 1) % len(l.classes))
         answers = iter(guess.split(7))
-        s = score_all(tally(lambda x, unit: sure(next(answers), len(l.classes)), l, ids, batch=7), l, n=20)
+        s = score_tally(tally(lambda x, unit: sure(next(answers), len(l.classes)), l, ids, batch=7), l, n=20)
         a, b = truth.flatten().numpy(), guess.flatten().numpy()
         for name, want in (("oa", sk.accuracy_score(a, b)), ("kappa", sk.cohen_kappa_score(a, b)), ("miou", sk.jaccard_score(a, b, average="macro")), ("mf1", sk.f1_score(a, b, average="macro"))):
             test_close(s[name][0], want, eps=1e-4)
@@ -163,7 +163,7 @@ def test_roads_are_scored_as_chapter_12_does_and_a_perfect_map_has_ones():
     moved = F.pad(truth, (1, 0))[..., :-1]
     moved[:, 30:33] = 0                                                                      # off by one, and every road cut
     for guess in (truth, moved):
-        s = score_all(tally(lambda x, unit: sure(guess, 2), l, ids, batch=24), l, n=20)
+        s = score_tally(tally(lambda x, unit: sure(guess, 2), l, ids, batch=24), l, n=20)
         want = metrics.buffered_scores(truth == 1, guess == 1, 2)
         test_close([s[f"road {k}"][0] for k in ("completeness", "correctness", "quality", "f1, buffered")], list(want), eps=1e-4)
         test_close(s["road connectivity"][0], metrics.connectivity(truth == 1, guess == 1, 2), eps=1e-4)
@@ -175,11 +175,11 @@ def test_intervals_are_over_ground_and_not_over_tiles():
     l = open_labels("sim", "water", 32, n=4, n_test=30)
     t = tally(threshold, l, list(range(4, 34)))
     four = Tally(*(f.repeat_interleave(4, 0) for f in t))                                    # each block has four tiles just alike:
-    test_eq(score_all(four, l), score_all(t, l))                                             # nothing new was seen, and the intervals say so
-    more = score_all(four._replace(group=torch.arange(120)), l)["oa"]
-    assert more[2] - more[1] < .7 * (score_all(t, l)["oa"][2] - score_all(t, l)["oa"][1])    # pretend that they are independent, and they shrink by half
-    one = score_all(t._replace(group=torch.zeros(30, dtype=torch.long)), l)
-    test_eq([v[1:] for v in one.values()], [[None, None]] * len(one)); assert "-" in print_scores(one)
+    test_eq(score_tally(four, l), score_tally(t, l))                                             # nothing new was seen, and the intervals say so
+    more = score_tally(four._replace(group=torch.arange(120)), l)["oa"]
+    assert more[2] - more[1] < .7 * (score_tally(t, l)["oa"][2] - score_tally(t, l)["oa"][1])    # pretend that they are independent, and they shrink by half
+    one = score_tally(t._replace(group=torch.zeros(30, dtype=torch.long)), l)
+    test_eq([v[1:] for v in one.values()], [[None, None]] * len(one)); assert "-" in format_scores(one)
 
 
 def test_what_is_not_known_is_not_scored():
@@ -189,7 +189,7 @@ def test_what_is_not_known_is_not_scored():
     test_eq((truth == IGNORE).float().mean().item(), 0.5)
     good = torch.where(truth == IGNORE, 1, truth)                                             # says road wherever nothing is known
     t = tally(lambda x, unit: sure(good, 2), l, ids)
-    test_eq(t.confusion.sum().item(), 6 * 32 * 16); assert all(v in (1, None) for v, *_ in score_all(t, l, n=20).values())
+    test_eq(t.confusion.sum().item(), 6 * 32 * 16); assert all(v in (1, None) for v, *_ in score_tally(t, l, n=20).values())
 
 
 def test_a_gain_is_that_of_the_same_ground():
@@ -199,21 +199,21 @@ def test_a_gain_is_that_of_the_same_ground():
     worse.confusion[:, 0, 0] -= moved; worse.confusion[:, 0, 1] += moved                     # a tenth of every tile's land goes wrong
     found = compare({"worse": worse, "as it is": t}, l, ("oa", "iou water"))
     for name, rows in found.items():
-        test_close([rows["as it is"][0], rows["worse"][0]], [score_all(x, l, n=9)[name][0] for x in (t, worse)], eps=1e-4)
+        test_close([rows["as it is"][0], rows["worse"][0]], [score_tally(x, l, n=9)[name][0] for x in (t, worse)], eps=1e-4)
         test_close(rows["gain"][0], rows["as it is"][0] - rows["worse"][0], eps=1e-9)
     spread = lambda v: v[2] - v[1]
     assert found["oa"]["gain"][1] > 0 and spread(found["oa"]["gain"]) < .5 * spread(found["oa"]["as it is"])       # a small gain, and sure
-    test_eq(compare({"a": t, "b": t}, l, ["oa"])["oa"]["gain"], [0, 0, 0]); assert "+0.000 (+0.000 to +0.000)" in print_comparison(compare({"a": t, "b": t}, l, ["oa"]))
+    test_eq(compare({"a": t, "b": t}, l, ["oa"])["oa"]["gain"], [0, 0, 0]); assert "+0.000 (+0.000 to +0.000)" in format_comparison(compare({"a": t, "b": t}, l, ["oa"]))
     never = t._replace(boundary=t.boundary * 0)                                              # no boundary anywhere: no score, and no gain
-    assert print_comparison(compare({"a": never, "b": t}, l, ["boundary f1"])).endswith("- (- to -)")
+    assert format_comparison(compare({"a": never, "b": t}, l, ["boundary f1"])).endswith("- (- to -)")
 
 
 def test_tiles_are_ranked_by_their_own_score():
     t = Tally(*[torch.zeros(4)] * 5)._replace(confusion=torch.tensor([[[5, 5], [0, 9]], [[9, 0], [0, 9]], [[99, 1], [0, 0]], [[1, 9], [9, 1]]]))
-    test_eq(ranked(t), [1, 0, 3])                                                            # the third holds one class only
-    test_eq(ranked(t._replace(confusion=t.confusion[2:3])), [0])
-    l = open_labels("sim", "water", 32, n=4, n_test=9); ids = list(range(4, 13)); t = tally(threshold, l, ids); order = ranked(t)
-    axes = draw_report(threshold, l, ids, t).axes[-9:]
+    test_eq(rank_tiles(t), [1, 0, 3])                                                            # the third holds one class only
+    test_eq(rank_tiles(t._replace(confusion=t.confusion[2:3])), [0])
+    l = open_labels("sim", "water", 32, n=4, n_test=9); ids = list(range(4, 13)); t = tally(threshold, l, ids); order = rank_tiles(t)
+    axes = draw_scorecard(threshold, l, ids, t).axes[-9:]
     test_eq([ax.get_title() for ax in axes[::3]], [f"{name}: tile {ids[order[k]]}" for name, k in (("best", 0), ("median", len(order) // 2), ("worst", -1))])
     for k, ax in zip((0, len(order) // 2, -1), axes[1::3]): test_eq(ax.images[0].get_array(), l.tile(ids[order[k]])[1].numpy())     # each beside its own truth
 

@@ -83,7 +83,7 @@ from fastai.callback.core import Callback
 from di3cl.labels import open_labels
 from di3cl.sar import SarError, to_unit
 from di3cl.scenes import simulate
-from di3cl.evaluate.report import score_all, tally
+from di3cl.evaluate.report import score_tally, tally
 from di3cl.tasks.segment import RUN, Segmenter, load_model, make_loss
 from di3cl.weights import WeightsError, save_weights
 smp = pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
@@ -129,10 +129,10 @@ def test_a_run_leaves_a_model_that_gives_its_scores_again():
         test_eq((config["tiles"], config["labels"], config["plan"]["decoder"], config["fingerprint"]), ({k: len(v) for k, v in areas._asdict().items()}, "50%", "unet", l.fingerprint))
         test_eq(report["scores"], scores); assert scores["miou"][0] > .55
         again = load_model(f"{d}/run", "water")
-        test_eq(score_all(tally(again, l, areas.test), l), scores)
+        test_eq(score_tally(tally(again, l, areas.test), l), scores)
         rows = list(csv.DictReader(open(f"{d}/run/history.csv")))
         test_eq([r["step"] for r in rows], ["15", "30"]); assert all(float(v) == float(v) for r in rows for v in r.values())
-        test_close(score_all(tally(again, l, areas.val), l, n=2)["miou"][0], max(float(r["val_miou"]) for r in rows), eps=1e-4)      # keep="best" kept the best
+        test_close(score_tally(tally(again, l, areas.val), l, n=2)["miou"][0], max(float(r["val_miou"]) for r in rows), eps=1e-4)      # keep="best" kept the best
 
 
 def test_a_seed_decides_a_run():

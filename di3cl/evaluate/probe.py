@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/course/probe.html.md"""
 # %% auto #0
 __all__ = ['STRENGTHS', 'ASK', 'Patches', 'cut_patches', 'balance', 'keep_common', 'sim_patches', 'embed', 'image_statistics',
            'knn', 'standardiser', 'fit_knn', 'choose_ridge', 'fit_linear', 'linear', 'confusions', 'overall_accuracy',
-           'balanced_accuracy', 'score', 'gain', 'class_table', 'answer', 'plane', 'show_plane']
+           'balanced_accuracy', 'score', 'gain', 'class_table', 'predict_patches', 'plane', 'show_plane']
 
 # %% ../../nbs/course/10_probe.ipynb #6ad30089
 import warnings
@@ -198,7 +198,7 @@ def class_table(prediction, test, names, n=500):   # (M,) classes; Patches; clas
 # %% ../../nbs/course/10_probe.ipynb #7c8cbf50
 ASK = dict(knn=fit_knn, linear=fit_linear)
 
-def answer(features,                     # function of Patches -> (N, D) float tensor
+def predict_patches(features,                     # function of Patches -> (N, D) float tensor
             train, test,                  # Patches of different scenes
             ways=("knn", "linear")):
     "The classes that each way gives to the test patches: {way: (M,)}."

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from ..evaluate.dense import _on_grid, stage_maps
+from ..evaluate.dense import on_grid, stage_maps
 from ..sar import SarError, speckle, to_unit
 from ..scenes import CLASSES, column, observe
 from ..scenes import bits, coordinates, fractal, river, scene_keys, to_normal, uniform, unit as in_01
@@ -62,7 +62,7 @@ def change_map(encoder, preprocess,   # an Encoder and its contract
     convert = lambda x: x if unit == preprocess.unit else to_unit(x, unit, preprocess.unit)
     a, b = (stage_maps(encoder, preprocess, convert(x), preprocess.unit, stages) for x in (before, after))
     distances = ((p - q).square().mean(1, keepdim=True).sqrt() for p, q in zip(a.maps, b.maps))
-    return torch.cat([_on_grid(d, step, 1, a.size) for d, step in zip(distances, a.strides)], 1).mean(1)
+    return torch.cat([on_grid(d, step, 1, a.size) for d, step in zip(distances, a.strides)], 1).mean(1)
 
 # %% ../../nbs/guides/change.ipynb #e4f61184
 def otsu(values, bins=256):      # a tensor of any shape

@@ -15,7 +15,7 @@ import torch
 
 from ..encoder import Encoder
 from ..labels import few, split
-from ..evaluate.report import check_normalise, contract, sample, usual_unit
+from ..evaluate.report import check_normalise, choose_contract, default_unit, sample_images
 from ..sar import Preprocess, SarError, to_unit
 from ..weights import load
 
@@ -51,9 +51,9 @@ def start(labelled, ids, weights,        # tiles to fit a contract to; "random",
     check_normalise(normalise)
     if str(weights) not in ("random", "imagenet"):
         encoder, preprocess = load(weights)
-        return encoder, contract(weights, preprocess, labelled, ids, normalise)[0]
-    unit = usual_unit(labelled)
-    x = to_unit(sample(labelled, ids), labelled.unit, unit)
+        return encoder, choose_contract(weights, preprocess, labelled, ids, normalise)[0]
+    unit = default_unit(labelled)
+    x = to_unit(sample_images(labelled, ids), labelled.unit, unit)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Encoder(arch, labelled.channels, stride, None if str(weights) == "random" else "imagenet"), Preprocess.fit(x, unit, labelled.names)
@@ -84,7 +84,7 @@ from ..train.devices import pick_device
 from ..labels import open_labels
 from ..evaluate.metrics import confusion_matrix, segmentation_report
 from ..sar import SarError
-from ..evaluate.report import draw_report, print_scores, score_all, tally
+from ..evaluate.report import draw_scorecard, format_scores, score_tally, tally
 from .segment import DECODERS, MODEL, MODES, Segmenter, layers, make_loss, save_model, set_mode
 
 # %% ../../nbs/library/tasks/finetune.ipynb #b4080fc5
@@ -208,14 +208,14 @@ def new_folder(out):             # a path that does not exist
 def write_run(folder, model, labelled, areas, plan, record, device):    # `record`: what else config.json shall say
     "Score the model on the test areas and write all but the history. Returns the scores."
     counts = tally(model.eval(), labelled, areas.test, device=device)
-    scores, blocks = score_all(counts, labelled), len(counts.group.unique())
+    scores, blocks = score_tally(counts, labelled), len(counts.group.unique())
     report = dict(scores=scores, tiles=len(areas.test), blocks=blocks, classes=labelled.classes, confusion=counts.confusion.sum(0).tolist())
     config = dict(plan=asdict(plan), **record, unit=labelled.unit, fingerprint=labelled.fingerprint, tiles={k: len(v) for k, v in areas._asdict().items()}, card=labelled.card(), notes=labelled.notes,
                   machine=dict(device=str(device), threads=torch.get_num_threads(), python=platform.python_version(), di3cl=di3cl.__version__, torch=torch.__version__))
     save_model(model, folder / MODEL, labelled.task, labelled.palette, learned_from=len(areas.train), **{k: record[k] for k in ("data", "weights", "seed")})
     for name, content in (("config.json", config), ("report.json", report)): write_atomic(folder / name, json.dumps(content, indent=1).encode())
-    draw_report(model, labelled, areas.test, counts, device).savefig(folder / "report.png", dpi=100)
-    print(f"\n{len(areas.test)} test tiles in {blocks} blocks of ground\n{print_scores(scores)}")
+    draw_scorecard(model, labelled, areas.test, counts, device).savefig(folder / "report.png", dpi=100)
+    print(f"\n{len(areas.test)} test tiles in {blocks} blocks of ground\n{format_scores(scores)}")
     return scores
 
 # %% ../../nbs/library/tasks/finetune.ipynb #e8e9954c
