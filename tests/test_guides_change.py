@@ -13,6 +13,8 @@ from di3cl.sar import Preprocess, SarError, to_unit
 from di3cl.scenes import simulate
 
 PLAIN = Preprocess("db", (-12,), (5,), (-40, 10), ("VV",))
+
+
 def small_encoder(seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -21,48 +23,100 @@ def small_encoder(seed=0):
 
 def test_floods_lie_on_open_land_and_nothing_else_becomes_water():
     p, label = flood_pairs(6, 5000, 96), simulate(6, 96, start=5000).label
-    test_eq(tuple(p.before.shape), (6, 1, 96, 96)); assert p.flood.any()
-    assert not p.flood[torch.isin(label, torch.tensor([0, 3, 6, 7]))].any()                          # water, forest, village, city
+    test_eq(tuple(p.before.shape), (6, 1, 96, 96))
+    assert p.flood.any()
+    assert not p.flood[
+        torch.isin(label, torch.tensor([0, 3, 6, 7]))
+    ].any()  # water, forest, village, city
     d, crops = (p.after - p.before)[:, 0], torch.isin(label, torch.tensor([2, 4]))
-    assert d[p.flood].mean() < -4 and abs(d[~p.flood & ~crops].mean()) < .05
-    test_close(d[~p.flood & ~crops].std(), 2 ** .5 * 4.34 * np.sqrt(1 / 4 + 1 / 32 + 1 / 384), eps=.15)   # two draws of 4-look speckle: sd of log gamma is the root of the trigamma function
-    test_eq(p.flood, flood_pairs(6, 5000, 96).flood); assert torch.equal(flood_pairs(1, 5003, 96).flood[0], p.flood[3])
+    assert d[p.flood].mean() < -4 and abs(d[~p.flood & ~crops].mean()) < 0.05
+    test_close(
+        d[~p.flood & ~crops].std(),
+        2**0.5 * 4.34 * np.sqrt(1 / 4 + 1 / 32 + 1 / 384),
+        eps=0.15,
+    )  # two draws of 4-look speckle: sd of log gamma is the root of the trigamma function
+    test_eq(p.flood, flood_pairs(6, 5000, 96).flood)
+    assert torch.equal(flood_pairs(1, 5003, 96).flood[0], p.flood[3])
 
 
 def test_log_ratio_in_closed_form():
     x = simulate(2, 48).image
     for window in (1, 5):
         test_close(log_ratio(x, x, "db", window), torch.zeros(2, 48, 48))
-        for d in (3.0, -7.0): test_close(log_ratio(x, x + d, "db", window), torch.full((2, 48, 48), abs(d)), eps=1e-4)
+        for d in (3.0, -7.0):
+            test_close(
+                log_ratio(x, x + d, "db", window), torch.full((2, 48, 48), abs(d)), eps=1e-4
+            )
     y = simulate(2, 48, start=7).image
-    test_close(log_ratio(x, y, "db", 3), log_ratio(y, x, "db", 3))                                   # which date is first does not matter
-    for unit in ("intensity", "amplitude"): test_close(log_ratio(*(to_unit(t, "db", unit) for t in (x, y)), unit, 3), log_ratio(x, y, "db", 3), eps=1e-3)
-    power = to_unit(torch.stack([x, y]), "db", "intensity")[:, 0, 0, 10:13, 20:23].mean((1, 2))      # one window by hand
-    test_close(log_ratio(x, y, "db", 3)[0, 11, 21], (10 * (power[1] / power[0]).log10()).abs(), eps=1e-4)
-    test_fail(lambda: log_ratio(x, y[..., :40], "db"), contains="warp one to the grid of the other")
+    test_close(
+        log_ratio(x, y, "db", 3), log_ratio(y, x, "db", 3)
+    )  # which date is first does not matter
+    for unit in ("intensity", "amplitude"):
+        test_close(
+            log_ratio(*(to_unit(t, "db", unit) for t in (x, y)), unit, 3),
+            log_ratio(x, y, "db", 3),
+            eps=1e-3,
+        )
+    power = to_unit(torch.stack([x, y]), "db", "intensity")[:, 0, 0, 10:13, 20:23].mean(
+        (1, 2)
+    )  # one window by hand
+    test_close(
+        log_ratio(x, y, "db", 3)[0, 11, 21],
+        (10 * (power[1] / power[0]).log10()).abs(),
+        eps=1e-4,
+    )
+    test_fail(
+        lambda: log_ratio(x, y[..., :40], "db"),
+        contains="warp one to the grid of the other",
+    )
     test_fail(lambda: log_ratio(x, y, "digital"), contains="uncalibrated")
 
 
 def test_what_did_not_change_is_at_distance_zero():
     e, x, y = small_encoder(), simulate(2, 64).image, simulate(2, 64, start=7).image
     test_eq(change_map(e, PLAIN, x, x, "db").abs().max().item(), 0)
-    d = change_map(e, PLAIN, x, y, "db"); test_eq(tuple(d.shape), (2, 64, 64)); assert (d > 0).all()
-    test_close(d, change_map(e, PLAIN, y, x, "db"))                                                  # symmetric
-    test_close(d, change_map(e, PLAIN, *(to_unit(t, "db", "intensity") for t in (x, y)), "intensity"), eps=1e-3)
-    stage = [e((t.clamp(-40, 10) + 12) / 5)[0].detach() for t in (x, y)]                              # at the pixel of a cell stands that cell's distance
-    test_close(change_map(e, PLAIN, x, y, "db", (1,))[..., ::4, ::4], (stage[0] - stage[1]).square().mean(1).sqrt(), eps=1e-5)
-    test_close(change_map(e, PLAIN, x, y, "db", (1, 3)), (change_map(e, PLAIN, x, y, "db", (1,)) + change_map(e, PLAIN, x, y, "db", (3,))) / 2, eps=1e-6)
-    test_fail(lambda: change_map(e, PLAIN, x, y[:1], "db"), contains="warp one to the grid of the other")
+    d = change_map(e, PLAIN, x, y, "db")
+    test_eq(tuple(d.shape), (2, 64, 64))
+    assert (d > 0).all()
+    test_close(d, change_map(e, PLAIN, y, x, "db"))  # symmetric
+    test_close(
+        d,
+        change_map(e, PLAIN, *(to_unit(t, "db", "intensity") for t in (x, y)), "intensity"),
+        eps=1e-3,
+    )
+    stage = [
+        e((t.clamp(-40, 10) + 12) / 5)[0].detach() for t in (x, y)
+    ]  # at the pixel of a cell stands that cell's distance
+    test_close(
+        change_map(e, PLAIN, x, y, "db", (1,))[..., ::4, ::4],
+        (stage[0] - stage[1]).square().mean(1).sqrt(),
+        eps=1e-5,
+    )
+    test_close(
+        change_map(e, PLAIN, x, y, "db", (1, 3)),
+        (change_map(e, PLAIN, x, y, "db", (1,)) + change_map(e, PLAIN, x, y, "db", (3,)))
+        / 2,
+        eps=1e-6,
+    )
+    test_fail(
+        lambda: change_map(e, PLAIN, x, y[:1], "db"),
+        contains="warp one to the grid of the other",
+    )
     test_fail(lambda: change_map(e, PLAIN, x, y, "digital"), contains="uncalibrated")
 
 
 def test_a_change_is_felt_where_it_is_and_moves_with_the_image():
     e, x = small_encoder(), simulate(1, 96).image
-    y = x.clone(); y[..., 44:52, 44:52] += 8
+    y = x.clone()
+    y[..., 44:52, 44:52] += 8
     d = change_map(e, PLAIN, x, y, "db", (1,))[0]
-    far = torch.ones(96, 96, dtype=torch.bool); far[22:74, 22:74] = False                            # stage 1 looks 13 pixels far, reading between cells adds 4
-    test_eq(d[far].max().item(), 0); assert d[48, 48] > 5 * d[30, 48] >= 0
-    moved = change_map(e, PLAIN, *(t.roll((8, 16), (-2, -1)) for t in (x, y)), "db", (1,))[0]
+    far = torch.ones(96, 96, dtype=torch.bool)
+    far[22:74, 22:74] = False  # stage 1 looks 13 pixels far, reading between cells adds 4
+    test_eq(d[far].max().item(), 0)
+    assert d[48, 48] > 5 * d[30, 48] >= 0
+    moved = change_map(e, PLAIN, *(t.roll((8, 16), (-2, -1)) for t in (x, y)), "db", (1,))[
+        0
+    ]
     test_close(moved[30:82, 38:90], d[22:74, 22:74], eps=1e-5)
 
 
@@ -71,12 +125,28 @@ def test_thresholds_are_what_a_search_finds():
     two = torch.cat([torch.randn(3000, generator=g), torch.randn(1000, generator=g) + 8])
     assert 2 < otsu(two) < 6
     v = torch.rand(400, generator=g) ** 3
-    naive = max(np.linspace(float(v.min()), float(v.max()), 257)[1:-1], key=lambda t: float((v <= t).float().mean() * (v > t).float().mean() * (v[v <= t].mean() - v[v > t].mean()) ** 2))
+    naive = max(
+        np.linspace(float(v.min()), float(v.max()), 257)[1:-1],
+        key=lambda t: float(
+            (v <= t).float().mean()
+            * (v > t).float().mean()
+            * (v[v <= t].mean() - v[v > t].mean()) ** 2
+        ),
+    )
     test_close(otsu(v), naive, eps=2 / 256)
-    test_eq(otsu(torch.zeros(9)), np.inf)                                                            # nothing changed
-    d, truth = (torch.rand(300, generator=g) * 20).round() / 20, torch.rand(300, generator=g) < .3
-    d = d + .2 * truth
+    test_eq(otsu(torch.zeros(9)), np.inf)  # nothing changed
+    d, truth = (
+        (torch.rand(300, generator=g) * 20).round() / 20,
+        torch.rand(300, generator=g) < 0.3,
+    )
+    d = d + 0.2 * truth
     t, kappa = best_threshold(d, truth)
     tried = {float(c): cohen_kappa_score(truth, d >= c) for c in d.unique()}
-    test_close(kappa, max(tried.values()), eps=1e-6); test_close(tried[t], kappa, eps=1e-6)
-    test_eq(best_threshold(torch.tensor([.1, .9, .4, .8]), torch.tensor([False, True, False, True]))[1], 1)
+    test_close(kappa, max(tried.values()), eps=1e-6)
+    test_close(tried[t], kappa, eps=1e-6)
+    test_eq(
+        best_threshold(
+            torch.tensor([0.1, 0.9, 0.4, 0.8]), torch.tensor([False, True, False, True])
+        )[1],
+        1,
+    )

@@ -14,7 +14,10 @@ from di3cl.pretrain import cosine_lr, pretrain
 from di3cl.train.run import read_metrics
 from di3cl.weights import load_weights
 
-ROOT = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists()), None)
+ROOT = next(
+    (p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists()),
+    None,
+)
 
 
 def test_installing_leaves_the_torch_that_is_there():
@@ -23,54 +26,152 @@ def test_installing_leaves_the_torch_that_is_there():
         with tempfile.TemporaryDirectory() as folder:
             venv.create(folder, with_pip=False)
             python = Path(folder) / ("Scripts" if os.name == "nt" else "bin") / "python"
-            site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True).stdout.strip())
+            site = Path(
+                subprocess.run(
+                    [
+                        python,
+                        "-c",
+                        "import sysconfig; print(sysconfig.get_path('purelib'))",
+                    ],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout.strip()
+            )
             (site / "there.pth").write_text(sysconfig.get_path("purelib") + "\n")
-            source = shutil.copytree(ROOT, Path(folder) / "di3cl", ignore=lambda at, names: names if Path(at).name in ("nbs", "tests", ".git", "runs", "benchmarks", ".venv") else [])
-            done = subprocess.run([python, "-m", "pip", "install", "--quiet", f"{source}[segment]"], capture_output=True, text=True)
-            said = subprocess.run([python, "-c", "import torch, torchvision, di3cl.encoder; print(torch.__version__, torchvision.__version__, di3cl.__file__, sep='|')"], capture_output=True, text=True, cwd=folder)
-            return done, said, sorted(p.name.split("-")[0] for p in site.glob("*.dist-info")), site
+            source = shutil.copytree(
+                ROOT,
+                Path(folder) / "di3cl",
+                ignore=lambda at, names: (
+                    names
+                    if Path(at).name
+                    in ("nbs", "tests", ".git", "runs", "benchmarks", ".venv")
+                    else []
+                ),
+            )
+            done = subprocess.run(
+                [python, "-m", "pip", "install", "--quiet", f"{source}[segment]"],
+                capture_output=True,
+                text=True,
+            )
+            said = subprocess.run(
+                [
+                    python,
+                    "-c",
+                    "import torch, torchvision, di3cl.encoder; print(torch.__version__, torchvision.__version__, di3cl.__file__, sep='|')",
+                ],
+                capture_output=True,
+                text=True,
+                cwd=folder,
+            )
+            return (
+                done,
+                said,
+                sorted(p.name.split("-")[0] for p in site.glob("*.dist-info")),
+                site,
+            )
 
-    if "PYTEST_CURRENT_TEST" in os.environ:                                  # once is enough: not in the notebook
+
+    if "PYTEST_CURRENT_TEST" in os.environ:  # once is enough: not in the notebook
         done, said, new, site = install_here()
-        if done.returncode and ("setuptools" in done.stderr or "onnect" in done.stderr): pytest.skip(f"no package index to build from: {done.stderr.strip().splitlines()[-1]}")
+        if done.returncode and ("setuptools" in done.stderr or "onnect" in done.stderr):
+            pytest.skip(
+                f"no package index to build from: {done.stderr.strip().splitlines()[-1]}"
+            )
         test_eq((done.returncode, said.returncode), (0, 0))
         torch_there, torchvision_there, where = said.stdout.strip().split("|")
-        test_eq((torch_there, torchvision_there), (torch.__version__, torchvision.__version__))
+        test_eq(
+            (torch_there, torchvision_there), (torch.__version__, torchvision.__version__)
+        )
         assert where.startswith(str(site)) and not {"torch", "torchvision"} & set(new), new
 
 
 def test_storage_and_downloads_in_colab_and_elsewhere():
     mounted, sent = [], []
     colab = types.ModuleType("google.colab")
-    colab.drive, colab.files = types.SimpleNamespace(mount=mounted.append), types.SimpleNamespace(download=sent.append)
-    folder = Path(tempfile.mkdtemp()) / "model"; folder.mkdir(); (folder / "weights").write_text("1"); (one := folder.with_name("map.tif")).write_text("2")
+    colab.drive, colab.files = (
+        types.SimpleNamespace(mount=mounted.append),
+        types.SimpleNamespace(download=sent.append),
+    )
+    folder = Path(tempfile.mkdtemp()) / "model"
+    folder.mkdir()
+    (folder / "weights").write_text("1")
+    (one := folder.with_name("map.tif")).write_text("2")
+
+
     def in_colab():
-        with mock.patch.dict(sys.modules, {"google": types.ModuleType("google"), "google.colab": colab}): download(folder, one); return storage("x")
+        with mock.patch.dict(
+            sys.modules, {"google": types.ModuleType("google"), "google.colab": colab}
+        ):
+            download(folder, one)
+            return storage("x")
+
+
     test_eq(in_colab(), Path("/content/drive/MyDrive/di3cl/x"))
     test_eq((mounted, sent), (["/content/drive"], [f"{folder}.zip", str(one)]))
+
+
     def elsewhere():
-        with mock.patch.dict(sys.modules, {"google.colab": None}), contextlib.redirect_stdout(io.StringIO()) as said: download(one); return storage("x"), said.getvalue()
+        with (
+            mock.patch.dict(sys.modules, {"google.colab": None}),
+            contextlib.redirect_stdout(io.StringIO()) as said,
+        ):
+            download(one)
+            return storage("x"), said.getvalue()
+
+
     place, said = elsewhere()
     assert place.name == "x" and place.parent.is_dir() and said.startswith(str(one))
 
 
 def test_half_a_run_is_taken_up_after_a_disconnect():
-    small = dict(preset="tiny", n_sim=20, tile=40, view=32, batch=4, min_size=8, pairs=4 * 12, queue_size=64, dim=16, device="cpu", checkpoint_seconds=0)
+    small = dict(
+        preset="tiny",
+        n_sim=20,
+        tile=40,
+        view=32,
+        batch=4,
+        min_size=8,
+        pairs=4 * 12,
+        queue_size=64,
+        dim=16,
+        device="cpu",
+        checkpoint_seconds=0,
+    )
     folder = Path(tempfile.mkdtemp())
-    def call(out): return pretrain("sim", out, resume=(out / "config.json").exists(), **small)
+
+
+    def call(out):
+        return pretrain("sim", out, resume=(out / "config.json").exists(), **small)
+
+
     def call_until(out, last):
         def disconnect(step, config):
-            if step == last: raise ConnectionError("the machine is gone")
+            if step == last:
+                raise ConnectionError("the machine is gone")
             return cosine_lr(step, config)
-        with mock.patch("di3cl.pretrain.cosine_lr", disconnect), expect_fail(ConnectionError): call(out)
+
+        with (
+            mock.patch("di3cl.pretrain.cosine_lr", disconnect),
+            expect_fail(ConnectionError),
+        ):
+            call(out)
+
+
     call_until(folder / "taken", 6)
-    test_eq(checkpoints(folder / "taken/checkpoints")[-1].name.split(".")[0], "step_00000006")
+    test_eq(
+        checkpoints(folder / "taken/checkpoints")[-1].name.split(".")[0], "step_00000006"
+    )
     assert not (folder / "taken/weights.safetensors").exists()
-    call(folder / "taken"); call(folder / "peace")
-    a, b = (load_weights(folder / name / "weights.safetensors")[0].state_dict() for name in ("taken", "peace"))
+    call(folder / "taken")
+    call(folder / "peace")
+    a, b = (
+        load_weights(folder / name / "weights.safetensors")[0].state_dict()
+        for name in ("taken", "peace")
+    )
     assert all(torch.equal(v, b[k]) for k, v in a.items())
     test_eq(read_metrics(folder / "taken")["step"].tolist(), list(range(12)))
-    call(folder / "taken")                                                    # a run that is done is left as it is
+    call(folder / "taken")  # a run that is done is left as it is
 
 
 def test_answer_four_hours():

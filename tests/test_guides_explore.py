@@ -17,23 +17,37 @@ from di3cl.contours import contour_map
 from di3cl.sar import SarError, to_unit
 from di3cl.scenes import simulate
 
-def pixels(png): return np.asarray(Picture.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+def pixels(png):
+    return np.asarray(Picture.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
 def changed(explorer, name, value):
     "Does the picture change when a control gets a new value, and come back with the old one?"
     control, before = explorer.controls[name], explorer.picture.value
     old, control.value = control.value, value
     after, control.value = explorer.picture.value, old
-    return after != before and np.array_equal(pixels(explorer.picture.value), pixels(before))
+    return after != before and np.array_equal(
+        pixels(explorer.picture.value), pixels(before)
+    )
 
 
 def test_the_picture_follows_its_controls():
     asked = []
-    def draw(k): asked.append(k); fig = Figure((1, 1)); fig.text(0.2, 0.4, k, size=40); return fig
+
+
+    def draw(k):
+        asked.append(k)
+        fig = Figure((1, 1))
+        fig.text(0.2, 0.4, k, size=40)
+        return fig
+
+
     e = Explorer(draw, k=IntSlider(3, 0, 9))
     before = e.picture.value
     e.controls["k"].value = 7
     assert e.picture.value != before
-    test_eq(asked, [3, 7])                                                       # one drawing a change
+    test_eq(asked, [3, 7])  # one drawing a change
 
 
 def test_without_a_kernel_the_picture_remains():
@@ -45,7 +59,10 @@ def test_without_a_kernel_the_picture_remains():
 
 def test_every_control_of_the_views_changes_the_picture():
     e = explore_views(simulate(1, 96).image[0])
-    for name, value in dict(scale=(0.5, 0.6), n_boxes=2, min_size=60, max_iou=0.1, flip=True, seed=1).items(): assert changed(e, name, value), name
+    for name, value in dict(
+        scale=(0.5, 0.6), n_boxes=2, min_size=60, max_iou=0.1, flip=True, seed=1
+    ).items():
+        assert changed(e, name, value), name
 
 
 def test_a_flip_mirrors_the_second_view_alone():
@@ -63,7 +80,8 @@ def test_uncalibrated_pictures_have_views_too():
 
 def test_every_control_of_the_contours_changes_the_picture():
     e = explore_contours(simulate(1, 64).image[0])
-    for name, value in dict(stage="stage 2", operator="gradient", looks=1, seed=1).items(): assert changed(e, name, value), name
+    for name, value in dict(stage="stage 2", operator="gradient", looks=1, seed=1).items():
+        assert changed(e, name, value), name
 
 
 def test_a_gradient_grows_with_the_power_and_a_ratio_does_not():
@@ -73,8 +91,12 @@ def test_a_gradient_grows_with_the_power_and_a_ratio_does_not():
 
 
 def test_what_has_no_power_gets_no_speckle():
-    test_fail(lambda: explore_contours(torch.rand(1, 64, 64), "digital"), contains="uncalibrated")
-    test_fail(lambda: draw_contours(torch.rand(1, 64, 64), stage="stage 9"), contains="stage 2")
+    test_fail(
+        lambda: explore_contours(torch.rand(1, 64, 64), "digital"), contains="uncalibrated"
+    )
+    test_fail(
+        lambda: draw_contours(torch.rand(1, 64, 64), stage="stage 9"), contains="stage 2"
+    )
 
 
 import torch
@@ -83,26 +105,38 @@ from di3cl.sar import enl, speckle, to_unit
 from di3cl.scenes import observe, simulate
 from di3cl.scenes import scene_keys
 
-def seeded(seed=0): return torch.Generator().manual_seed(seed)
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def test_lee_is_what_a_loop_says():
-    x, L, r = speckle(to_unit(simulate(1, 16).image[0, 0], "db", "intensity"), 3, seeded()), 3, 2
+    x, L, r = (
+        speckle(to_unit(simulate(1, 16).image[0, 0], "db", "intensity"), 3, seeded()),
+        3,
+        2,
+    )
     wide = torch.nn.functional.pad(x[None, None], [r] * 4, mode="reflect")[0, 0].double()
     for i in range(16):
         for j in range(16):
-            w = wide[i:i + 2 * r + 1, j:j + 2 * r + 1]
+            w = wide[i : i + 2 * r + 1, j : j + 2 * r + 1]
             m, v = w.mean(), w.var(correction=0)
-            test_close(lee(x, L, r)[i, j].item(), (m + max(0, 1 - m * m / (L * v)) * (x[i, j] - m)).item(), eps=1e-5)
+            test_close(
+                lee(x, L, r)[i, j].item(),
+                (m + max(0, 1 - m * m / (L * v)) * (x[i, j] - m)).item(),
+                eps=1e-5,
+            )
 
 
 def test_lee_smooths_even_ground_and_keeps_a_bright_point():
     x = speckle(torch.ones(64, 64), 4, seeded())
-    assert enl(lee(x, 4)) > 10 * enl(x) / 2                                       # of 49 pixels; some variation is always taken for signal
+    assert (
+        enl(lee(x, 4)) > 10 * enl(x) / 2
+    )  # of 49 pixels; some variation is always taken for signal
     x[32, 32] = 1000
     assert lee(x, 4)[32, 32] > 900
-    test_eq(lee(torch.full((2, 9, 9), 3.), 1), torch.full((2, 9, 9), 3.))        # nothing to do
-    test_close(lee(x * 1e-4, 4) * 1e4, lee(x, 4), eps=1e-2)                       # units do not matter
+    test_eq(lee(torch.full((2, 9, 9), 3.0), 1), torch.full((2, 9, 9), 3.0))  # nothing to do
+    test_close(lee(x * 1e-4, 4) * 1e4, lee(x, 4), eps=1e-2)  # units do not matter
 
 
 def test_lee_refuses_what_makes_no_window():
@@ -128,7 +162,8 @@ def test_on_even_ground_averaging_wins_and_at_edges_the_filter():
     even, noisy = torch.ones(96, 96), speckle(torch.ones(96, 96), 4, seeded())
     (_, _, none), (_, _, coarse), (_, _, filtered) = _candidates(even, 4, 7, 3, 0)
     assert _error(coarse, even[:91, :91]) < _error(filtered, even) < _error(none, even)
-    edges = torch.ones(96, 96); edges[:, ::12] = 30
+    edges = torch.ones(96, 96)
+    edges[:, ::12] = 30
     (_, _, none), (_, _, coarse), (_, _, filtered) = _candidates(edges, 16, 7, 3, 0)
     assert _error(filtered, edges) < _error(coarse, edges[:91, :91])
 
@@ -137,7 +172,9 @@ def test_answer_sixteen_looks():
     truth = observe(scene_keys(0, 31, 1), 160).seen[0, 0]
     (_, _, noisy), _, (_, _, small) = _candidates(truth, 16, 1, 1, 0)
     large = _candidates(truth, 16, 1, 8, 0)[2][2]
-    test_close([_error(x, truth) for x in (noisy, small, large)], [1.11, 0.91, 1.13], eps=0.01)
+    test_close(
+        [_error(x, truth) for x in (noisy, small, large)], [1.11, 0.91, 1.13], eps=0.01
+    )
 
 
 import math
@@ -149,22 +186,32 @@ from di3cl.sar import SarError
 
 def test_the_pull_is_the_gradient_of_info_nce():
     from di3cl.losses import info_nce
-    at = lambda x: torch.stack([x.cos(), x.sin()], -1)
+
+
+    def at(x):
+        return torch.stack([x.cos(), x.sin()], -1)
+
+
     g = torch.Generator().manual_seed(0)
     a, k, queue = (6 * torch.rand(n, generator=g, dtype=torch.float64) for n in (5, 5, 9))
     a.requires_grad_()
     loss = info_nce(at(a), at(k), at(queue), 0.3)
     values, slope = pull(a.detach().numpy(), k.numpy(), queue.numpy(), 0.3)
-    test_close(values.mean(), loss.item()); test_close(slope, 5 * torch.autograd.grad(loss, a)[0].numpy())
+    test_close(values.mean(), loss.item())
+    test_close(slope, 5 * torch.autograd.grad(loss, a)[0].numpy())
 
 
 def test_the_walk_is_the_same_from_the_same_seed():
     a, b, c = walk(0.2, 12, 1), walk.__wrapped__(0.2, 12, 1), walk(0.2, 12, 2)
-    for x, y, z in zip(a, b, c): assert np.array_equal(x, y) and not np.array_equal(x, z)
+    for x, y, z in zip(a, b, c):
+        assert np.array_equal(x, y) and not np.array_equal(x, z)
 
 
 def test_pairs_spread_round_the_circle_and_stay_with_their_keys():
-    gather = lambda angle: abs(np.exp(1j * angle).mean())                            # 1: all in one place, 0: spread evenly
+    def gather(angle):
+        return abs(np.exp(1j * angle).mean())  # 1: all in one place, 0: spread evenly
+
+
     w = walk(0.2, 36)
     assert gather(w.angle[0]) > 0.9 and gather(w.angle[-1]) < 0.2
     assert np.cos(w.angle[-1] - w.twin[-1]).min() > 0.9
@@ -172,12 +219,12 @@ def test_pairs_spread_round_the_circle_and_stay_with_their_keys():
 
 def test_the_loss_first_rises():
     w = walk(0.2, 36)
-    assert w.loss[4:8].mean() > w.loss[0] + 0.5                                      # once the queue holds real keys
+    assert w.loss[4:8].mean() > w.loss[0] + 0.5  # once the queue holds real keys
     assert w.loss[-20:].mean() < w.loss[4:8].mean() - 0.5
 
 
 def test_what_makes_no_walk_is_refused():
-    test_fail(lambda: walk(0.), contains="positive")
+    test_fail(lambda: walk(0.0), contains="positive")
     test_fail(lambda: walk(0.2, 0), contains="at least 1")
 
 
@@ -190,17 +237,26 @@ def test_every_control_of_the_circle_changes_the_picture():
 
 
 def test_a_low_temperature_leaves_gaps():
-    test_eq([round(float(abs(np.exp(1j * walk(T).angle[-1]).mean())), 1) for T in (0.05, 1.0)], [0.5, 0])
+    test_eq(
+        [round(float(abs(np.exp(1j * walk(T).angle[-1]).mean())), 1) for T in (0.05, 1.0)],
+        [0.5, 0],
+    )
 
 
 def test_own_keys_in_the_queue_put_a_floor_under_the_loss():
     from di3cl.losses import info_nce
+
     q = torch.eye(64)[:1]
-    test_close(info_nce(q, q, torch.cat([q, -torch.ones(5, 64)]), 0.01), math.log(2), eps=1e-4)
+    test_close(
+        info_nce(q, q, torch.cat([q, -torch.ones(5, 64)]), 0.01), math.log(2), eps=1e-4
+    )
 
 
 def test_answer_the_floor():
-    floor = lambda T: math.log(1 + math.exp(-2 / T))
+    def floor(T):
+        return math.log(1 + math.exp(-2 / T))
+
+
     test_close((floor(0.2), floor(1.0)), (0.000045, 0.127), eps=5e-4)
 
 
@@ -211,41 +267,63 @@ from di3cl.scenes import CLASSES, PALETTE, simulate
 
 
 def test_blending_is_what_it_says():
-    scores, image = torch.zeros(3, 2, 2), torch.tensor([[0., 1.], [1., 0.]])
-    scores[0, 0] = 4; scores[2, 1] = 1                                              # upper row surely class 0, lower row perhaps class 2
-    red, green, blue = ((1., 0, 0), (0, 1., 0), (0, 0, 1.))
-    see = lambda **kw: blend_map(scores, image, (red, green, blue), **kw)
+    scores, image = torch.zeros(3, 2, 2), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    scores[0, 0] = 4
+    scores[2, 1] = 1  # upper row surely class 0, lower row perhaps class 2
+    red, green, blue = ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0))
+
+
+    def see(**kw):
+        return blend_map(scores, image, (red, green, blue), **kw)
+
+
     rgb, shares = see(blend=1.0)
-    test_eq(rgb.tolist(), [[[1, 0, 0]] * 2, [[0, 0, 1]] * 2]); test_eq(shares.tolist(), [0.5, 0, 0.5])
-    rgb, shares = see(blend=1.0, threshold=0.8)                                      # e / (e + 2) = 0.58 is not enough
-    test_eq(rgb[1].tolist(), [[1, 1, 1], [0, 0, 0]]); test_eq(shares.tolist(), [0.5, 0, 0])
+    test_eq(rgb.tolist(), [[[1, 0, 0]] * 2, [[0, 0, 1]] * 2])
+    test_eq(shares.tolist(), [0.5, 0, 0.5])
+    rgb, shares = see(blend=1.0, threshold=0.8)  # e / (e + 2) = 0.58 is not enough
+    test_eq(rgb[1].tolist(), [[1, 1, 1], [0, 0, 0]])
+    test_eq(shares.tolist(), [0.5, 0, 0])
     test_eq(see(blend=1.0, only=[2])[1].tolist(), [0, 0, 0.5])
     test_eq(see(only=[])[1].sum(), 0)
-    test_close(see(blend=0.25)[0][0, 1].tolist(), [1, 0.75, 0.75])                            # a white pixel with a quarter of red
+    test_close(
+        see(blend=0.25)[0][0, 1].tolist(), [1, 0.75, 0.75]
+    )  # a white pixel with a quarter of red
 
 
 def test_scores_must_fit_image_and_colours():
-    test_fail(lambda: blend_map(torch.zeros(10, 4, 5), torch.zeros(4, 4)), contains="(10, 4, 4)")
-    test_fail(lambda: blend_map(torch.zeros(2, 4, 4), torch.zeros(4, 4)), contains="10 colours")
+    test_fail(
+        lambda: blend_map(torch.zeros(10, 4, 5), torch.zeros(4, 4)), contains="(10, 4, 4)"
+    )
+    test_fail(
+        lambda: blend_map(torch.zeros(2, 4, 4), torch.zeros(4, 4)), contains="10 colours"
+    )
 
 
 def test_every_control_of_the_map_changes_the_picture():
     image = simulate(1, 64).image[0]
-    e = explore_map(torch.randn(10, 64, 64, generator=torch.Generator().manual_seed(0)), image)
+    e = explore_map(
+        torch.randn(10, 64, 64, generator=torch.Generator().manual_seed(0)), image
+    )
     for name, value in dict(threshold=0.4, blend=0.1, only=["water"]).items():
         before = e.picture.value
         e.controls[name].value = value
         assert e.picture.value != before, name
-    e.controls["only"].value = []                                                    # nothing chosen is no error
+    e.controls["only"].value = []  # nothing chosen is no error
     assert not blend_map(torch.randn(10, 64, 64), image, only=[])[1].any()
 
 
 def test_large_scenes_are_thinned_and_other_classes_named():
-    fig = draw_map(torch.randn(2, 600, 1100), torch.rand(600, 1100), ("land", "water"), ("tan", "blue"))
+    fig = draw_map(
+        torch.randn(2, 600, 1100), torch.rand(600, 1100), ("land", "water"), ("tan", "blue")
+    )
     test_eq(fig.axes[0].images[0].get_array().shape, (200, 367, 3))
-    test_eq([t.get_text().split()[0] for t in fig.legends[0].get_texts()], ["land", "water", "left"])
+    test_eq(
+        [t.get_text().split()[0] for t in fig.legends[0].get_texts()],
+        ["land", "water", "left"],
+    )
 
 
 def test_answer_same_brightness():
     from di3cl.scenes import TABLE
+
     test_eq((TABLE["forest"].vv, TABLE["meadow"].vv, TABLE["other"].vv), (-9, -12, -9))

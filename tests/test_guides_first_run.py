@@ -12,17 +12,40 @@ from fastcore.test import *
 
 def test_demo_leaves_what_it_promises():
     out = Path(tempfile.mkdtemp()) / "first"
-    result, = demo(out, n_sim=128, pairs=640, batch=32, queue_size=256, device="cpu")
-    test_eq({p.name for p in out.iterdir()}, {"config.json", "metrics.csv", "checkpoints", "weights.safetensors", "curves.png", "probe.json", "method.png"})
+    (result,) = demo(out, n_sim=128, pairs=640, batch=32, queue_size=256, device="cpu")
+    test_eq(
+        {p.name for p in out.iterdir()},
+        {
+            "config.json",
+            "metrics.csv",
+            "checkpoints",
+            "weights.safetensors",
+            "curves.png",
+            "probe.json",
+            "method.png",
+        },
+    )
     test_eq(json.loads((out / "probe.json").read_text()), result)
-    for name in ("image statistics", "before", "after"): assert 0 < result[name][1] <= result[name][0] <= result[name][2] < 1
+    for name in ("image statistics", "before", "after"):
+        assert 0 < result[name][1] <= result[name][0] <= result[name][2] < 1
 
 
 def test_the_verdict_says_so_when_nothing_was_learned():
     from di3cl.evaluate.probe import Patches
-    y = torch.arange(5).repeat(60); p = Patches(torch.zeros(300, 1, 2, 2), y, torch.arange(300) // 10, "db")
+
+    y = torch.arange(5).repeat(60)
+    p = Patches(torch.zeros(300, 1, 2, 2), y, torch.arange(300) // 10, "db")
     g = torch.Generator().manual_seed(0)
     mostly = torch.where(torch.rand(300, generator=g) < 0.7, y, (y + 1) % 5)
-    assert "does not clearly beat" in verdict({"image statistics": y, "before": mostly, "after": mostly}, p)["verdict"]
-    assert "worse than" in verdict({"image statistics": y, "before": y, "after": mostly}, p)["verdict"]
-    assert "Learning beats" in verdict({"image statistics": y, "before": mostly, "after": y}, p)["verdict"]
+    assert (
+        "does not clearly beat"
+        in verdict({"image statistics": y, "before": mostly, "after": mostly}, p)["verdict"]
+    )
+    assert (
+        "worse than"
+        in verdict({"image statistics": y, "before": y, "after": mostly}, p)["verdict"]
+    )
+    assert (
+        "Learning beats"
+        in verdict({"image statistics": y, "before": mostly, "after": y}, p)["verdict"]
+    )

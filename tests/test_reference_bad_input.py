@@ -14,162 +14,502 @@ import testing
 from di3cl import cli
 
 _keep = tempfile.TemporaryDirectory()
-place = Path(_keep.name)                   # all that is typed below is typed here
-TABLE = []                                 # (what is wrong, what was typed, the line, exit code)
+place = Path(_keep.name)  # all that is typed below is typed here
+TABLE = []  # (what is wrong, what was typed, the line, exit code)
 SMALL = "--tile 40 --view 32 --batch 4 --pairs 8 --queue-size 8 --device cpu"
 
-def typed(line): return testing.typed(cli.main, line.split(), place)
 
-def tree(): return {p.relative_to(place): p.is_file() and (p.stat().st_size, p.stat().st_mtime_ns) for p in place.rglob("*")}
+def typed(line):
+    return testing.typed(cli.main, line.split(), place)
+
+
+def tree():
+    return {
+        p.relative_to(place): p.is_file() and (p.stat().st_size, p.stat().st_mtime_ns)
+        for p in place.rglob("*")
+    }
+
 
 def refused(what, line, *says):
     "`line` must end in one line that says all of these, exit code 2, and the folder as it was."
     before = tree()
     got = typed(line)
     assert got.code == 2, (got.code, got.out, got.err)
-    assert got.err.startswith("di3cl: ") and got.err.count("\n") == 1 and not got.out, got.err
-    for s in says: assert s in got.err, (s, got.err)
+    assert got.err.startswith("di3cl: ") and got.err.count("\n") == 1 and not got.out, (
+        got.err
+    )
+    for s in says:
+        assert s in got.err, (s, got.err)
     test_eq(tree(), before)
-    TABLE.append((what, line.replace(f" {SMALL}", "").replace(" --out run", ""), got.err.strip(), got.code))
+    TABLE.append(
+        (
+            what,
+            line.replace(f" {SMALL}", "").replace(" --out run", ""),
+            got.err.strip(),
+            got.code,
+        )
+    )
 
 
 def image(name, x=None, driver="GTiff", **kw):
     "Write (C, H, W), or even ground of 48 x 48 pixels in intensity, into `place`; returns the path."
-    return write_raster(place / name, np.random.default_rng(0).gamma(4, 1 / 4, (1, 48, 48)).astype("float32") if x is None else x, driver, **kw)
+    return write_raster(
+        place / name,
+        np.random.default_rng(0).gamma(4, 1 / 4, (1, 48, 48)).astype("float32")
+        if x is None
+        else x,
+        driver,
+        **kw,
+    )
 
-def cut(path, share): path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+
+def cut(path, share):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
 
 def good(folder, n=12, **kw):
-    for k in range(n): image(f"{folder}/{k:02}.tif", np.random.default_rng(k).gamma(4, 1 / 4, (1, 48, 48)).astype("float32"), **kw)
+    for k in range(n):
+        image(
+            f"{folder}/{k:02}.tif",
+            np.random.default_rng(k).gamma(4, 1 / 4, (1, 48, 48)).astype("float32"),
+            **kw,
+        )
 
-def pretrain(data, *more): return " ".join(["pretrain", data, "--out run", SMALL, *more])
+
+def pretrain(data, *more):
+    return " ".join(["pretrain", data, "--out run", SMALL, *more])
 
 
 def test_folders():
-    (place / "empty").mkdir(); image("one.tif")
-    refused("no such folder", pretrain("nowhere"), "nowhere: no such folder", "Give a folder")
-    refused("an empty folder", pretrain("empty"), "empty: no image in it", ".tif", "Give another folder")
-    refused("a file in place of a folder", pretrain("one.tif"), "one.tif: this is a file", "Give the folder")
-    (place / "notes").mkdir(); (place / "notes/readme.txt").write_text("dear diary")
+    (place / "empty").mkdir()
+    image("one.tif")
+    refused(
+        "no such folder", pretrain("nowhere"), "nowhere: no such folder", "Give a folder"
+    )
+    refused(
+        "an empty folder",
+        pretrain("empty"),
+        "empty: no image in it",
+        ".tif",
+        "Give another folder",
+    )
+    refused(
+        "a file in place of a folder",
+        pretrain("one.tif"),
+        "one.tif: this is a file",
+        "Give the folder",
+    )
+    (place / "notes").mkdir()
+    (place / "notes/readme.txt").write_text("dear diary")
     (place / "notes/._a.tif").write_bytes(b"what a Mac leaves")
     refused("a folder without images", pretrain("notes"), "notes: no image in it")
 
 
 def test_damaged_files():
-    def alone(what, name, *says, unit="intensity"): refused(what, pretrain(Path(name).parts[0], "--unit", unit), name, "1 of 1 images cannot be used", *says)
-    (place / "text").mkdir(); (place / "text/a.tif").write_text("dear diary")
-    alone("a file that is no image", "text/a.tif", "GDAL finds no raster in it", "give a GeoTIFF")
-    (place / "zero").mkdir(); (place / "zero/a.tif").write_bytes(b"")
+    def alone(what, name, *says, unit="intensity"):
+        refused(
+            what,
+            pretrain(Path(name).parts[0], "--unit", unit),
+            name,
+            "1 of 1 images cannot be used",
+            *says,
+        )
+
+
+    (place / "text").mkdir()
+    (place / "text/a.tif").write_text("dear diary")
+    alone(
+        "a file that is no image",
+        "text/a.tif",
+        "GDAL finds no raster in it",
+        "give a GeoTIFF",
+    )
+    (place / "zero").mkdir()
+    (place / "zero/a.tif").write_bytes(b"")
     alone("a file of 0 bytes", "zero/a.tif", "empty (0 bytes)", "download it again")
-    cut(image("cut/a.tif"), .6)
+    cut(image("cut/a.tif"), 0.6)
     alone("a GeoTIFF that was cut short", "cut/a.tif", "promises", "damaged or cut short")
-    cut(image("cutp/a.tif", compress="deflate", predictor=3), .8)
-    alone("a packed GeoTIFF that was cut short", "cutp/a.tif", "promises", "damaged or cut short")
-    path = image("flip/a.tif", compress="deflate"); data = bytearray(path.read_bytes()); data[-999] ^= 1; path.write_bytes(data)
-    alone("one flipped bit in a deflated GeoTIFF", "flip/a.tif", "damaged or cut short")
-    path = image("png/a.png", np.random.default_rng(0).integers(0, 255, (1, 48, 48), dtype="uint8"), "PNG"); data = bytearray(path.read_bytes()); data[500] ^= 1; path.write_bytes(data)
-    alone("one flipped bit in a PNG", "png/a.png", "checksum", "damaged or cut short", unit="digital")
-    (place / "links").mkdir(); (place / "links/a.tif").symlink_to("gone.tif")
-    alone("a link to nowhere", "links/a.tif", "a link to a file that is not there", "mend or remove it")
-    path = image("huge/a.tif", np.zeros((1, 48, 48), "uint8"), compress="deflate", tiled=True, blockxsize=16, blockysize=16); data = bytearray(path.read_bytes())
-    for tag in (256, 257): at = data.find(struct.pack("<HHI", tag, 3, 1)); data[at + 8:at + 10] = struct.pack("<H", 60_000)
+    cut(image("cutp/a.tif", compress="deflate", predictor=3), 0.8)
+    alone(
+        "a packed GeoTIFF that was cut short",
+        "cutp/a.tif",
+        "promises",
+        "damaged or cut short",
+    )
+    path = image("flip/a.tif", compress="deflate")
+    data = bytearray(path.read_bytes())
+    data[-999] ^= 1
     path.write_bytes(data)
-    alone("a header that promises 3.6 GB in a kilobyte", "huge/a.tif", "promises", "damaged", unit="digital")
+    alone("one flipped bit in a deflated GeoTIFF", "flip/a.tif", "damaged or cut short")
+    path = image(
+        "png/a.png",
+        np.random.default_rng(0).integers(0, 255, (1, 48, 48), dtype="uint8"),
+        "PNG",
+    )
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(data)
+    alone(
+        "one flipped bit in a PNG",
+        "png/a.png",
+        "checksum",
+        "damaged or cut short",
+        unit="digital",
+    )
+    (place / "links").mkdir()
+    (place / "links/a.tif").symlink_to("gone.tif")
+    alone(
+        "a link to nowhere",
+        "links/a.tif",
+        "a link to a file that is not there",
+        "mend or remove it",
+    )
+    path = image(
+        "huge/a.tif",
+        np.zeros((1, 48, 48), "uint8"),
+        compress="deflate",
+        tiled=True,
+        blockxsize=16,
+        blockysize=16,
+    )
+    data = bytearray(path.read_bytes())
+    for tag in (256, 257):
+        at = data.find(struct.pack("<HHI", tag, 3, 1))
+        data[at + 8 : at + 10] = struct.pack("<H", 60_000)
+    path.write_bytes(data)
+    alone(
+        "a header that promises 3.6 GB in a kilobyte",
+        "huge/a.tif",
+        "promises",
+        "damaged",
+        unit="digital",
+    )
 
 
 def test_envi_files():
-    path = image("envi/a.bin", driver="ENVI"); cut(path, .9)
-    alone = lambda what, *says: refused(what, pretrain("envi --unit intensity"), "envi/a.bin", *says)
-    alone("an ENVI image shorter than its header says", "8294 bytes, where its header (.hdr) promises 9216", "cut short")
-    path = image("envi/a.bin", driver="ENVI"); header = path.with_suffix(".hdr"); text = header.read_text()
+    path = image("envi/a.bin", driver="ENVI")
+    cut(path, 0.9)
+
+
+    def alone(what, *says):
+        return refused(what, pretrain("envi --unit intensity"), "envi/a.bin", *says)
+
+
+    alone(
+        "an ENVI image shorter than its header says",
+        "8294 bytes, where its header (.hdr) promises 9216",
+        "cut short",
+    )
+    path = image("envi/a.bin", driver="ENVI")
+    header = path.with_suffix(".hdr")
+    text = header.read_text()
     header.write_text(text.replace("samples = 48", "samples = 40"))
-    alone("an ENVI header of another image", "9216 bytes, where its header (.hdr) promises 7680")
+    alone(
+        "an ENVI header of another image",
+        "9216 bytes, where its header (.hdr) promises 7680",
+    )
     header.write_text(text.replace("data type = 4\n", ""))
     alone("an ENVI header without a data type", "`data type", "header (.hdr)")
     header.unlink()
-    alone("a .bin without its header", "bare numbers without a header", "put a.hdr (ENVI) beside it")
+    alone(
+        "a .bin without its header",
+        "bare numbers without a header",
+        "put a.hdr (ENVI) beside it",
+    )
 
 
 def test_nothing_to_learn_from():
     x = np.random.default_rng(0).gamma(4, 1 / 4, (1, 48, 48)).astype("float32")
     image("border/a.tif", x * 0 - 9999, nodata=-9999)
-    refused("a tile that is all nodata", pretrain("border --unit intensity"), "border/a.tif", "nothing is valid", "nodata")
+    refused(
+        "a tile that is all nodata",
+        pretrain("border --unit intensity"),
+        "border/a.tif",
+        "nothing is valid",
+        "nodata",
+    )
     image("nan/a.tif", np.where(x > 1, np.nan, np.inf).astype("float32"))
-    refused("only NaN and infinities", pretrain("nan --unit intensity"), "nan/a.tif", "nothing is valid", "NaN")
+    refused(
+        "only NaN and infinities",
+        pretrain("nan --unit intensity"),
+        "nan/a.tif",
+        "nothing is valid",
+        "NaN",
+    )
     image("little/a.tif", x[:, :30, :30])
-    refused("tiles smaller than the view", pretrain("little --unit intensity"), "little/a.tif", "30 x 30 pixels, but 32 are needed each way", "smaller tile and view")
-    for k in range(6): image(f"flat/{k}.tif", x * 0 + 7)
-    refused("all pixels of one value", pretrain("flat --unit intensity"), "the one value", "nothing to learn")
-    for k in range(6): image(f"masks/{k}.png", (x > 1).astype("uint8") * 255, "PNG")
-    refused("a folder of masks", pretrain("masks --unit digital"), "only 2 different values", "keep masks elsewhere")
-    image("indexed/a.png", (x * 60).clip(0, 255).astype("uint8"), "PNG", photometric="palette", after=lambda f: f.write_colormap(1, {i: (i, 255 - i, 9, 255) for i in range(256)}))
-    refused("a picture with a colour table", pretrain("indexed --unit digital"), "indexed/a.png", "numbers of a colour table", "Save it in grey")
+    refused(
+        "tiles smaller than the view",
+        pretrain("little --unit intensity"),
+        "little/a.tif",
+        "30 x 30 pixels, but 32 are needed each way",
+        "smaller tile and view",
+    )
+    for k in range(6):
+        image(f"flat/{k}.tif", x * 0 + 7)
+    refused(
+        "all pixels of one value",
+        pretrain("flat --unit intensity"),
+        "the one value",
+        "nothing to learn",
+    )
+    for k in range(6):
+        image(f"masks/{k}.png", (x > 1).astype("uint8") * 255, "PNG")
+    refused(
+        "a folder of masks",
+        pretrain("masks --unit digital"),
+        "only 2 different values",
+        "keep masks elsewhere",
+    )
+    image(
+        "indexed/a.png",
+        (x * 60).clip(0, 255).astype("uint8"),
+        "PNG",
+        photometric="palette",
+        after=lambda f: f.write_colormap(1, {i: (i, 255 - i, 9, 255) for i in range(256)}),
+    )
+    refused(
+        "a picture with a colour table",
+        pretrain("indexed --unit digital"),
+        "indexed/a.png",
+        "numbers of a colour table",
+        "Save it in grey",
+    )
 
 
 def test_units():
     x = np.random.default_rng(0).gamma(4, 1 / 4, (1, 48, 48)).astype("float32")
     good("untagged")
-    refused("no unit", pretrain("untagged"), "untagged/00.tif", "no unit is declared or tagged", "float32 from", "--unit")
-    refused("an unknown unit", pretrain("untagged --unit decibel"), "'--unit': 'decibel' is not one of 'intensity', 'amplitude', 'db', 'digital'", "di3cl pretrain --help")
+    refused(
+        "no unit",
+        pretrain("untagged"),
+        "untagged/00.tif",
+        "no unit is declared or tagged",
+        "float32 from",
+        "--unit",
+    )
+    refused(
+        "an unknown unit",
+        pretrain("untagged --unit decibel"),
+        "'--unit': 'decibel' is not one of 'intensity', 'amplitude', 'db', 'digital'",
+        "di3cl pretrain --help",
+    )
     good("tagged", tags={"unit": "dB"})
-    refused("a unit that the tag contradicts", pretrain("tagged --unit intensity"), "tagged/00.tif", "tagged db", "drop unit=, or correct the tag")
+    refused(
+        "a unit that the tag contradicts",
+        pretrain("tagged --unit intensity"),
+        "tagged/00.tif",
+        "tagged db",
+        "drop unit=, or correct the tag",
+    )
     image("decibels/a.tif", 10 * np.log10(x))
-    refused("negative values declared as intensity", pretrain("decibels --unit intensity"), "decibels/a.tif", "valid values are negative", "no intensity can be", '"db"')
+    refused(
+        "negative values declared as intensity",
+        pretrain("decibels --unit intensity"),
+        "decibels/a.tif",
+        "valid values are negative",
+        "no intensity can be",
+        '"db"',
+    )
     image("slc/a.tif", (x + 1j * x).astype("complex64"))
-    refused("complex data without a unit", pretrain("slc"), "slc/a.tif", "its values are complex", 'unit="intensity"', "|z|^2")
-    refused("simulated data in another unit", pretrain("sim --unit amplitude"), "simulated tiles are in db", "leave the unit out")
+    refused(
+        "complex data without a unit",
+        pretrain("slc"),
+        "slc/a.tif",
+        "its values are complex",
+        'unit="intensity"',
+        "|z|^2",
+    )
+    refused(
+        "simulated data in another unit",
+        pretrain("sim --unit amplitude"),
+        "simulated tiles are in db",
+        "leave the unit out",
+    )
 
 
 def test_one_kind_to_a_folder():
     x = np.random.default_rng(0).gamma(4, 1 / 4, (1, 48, 48)).astype("float32")
-    for what, name, other, says in (("one image with two bands among others with one", "bands", dict(x=x.repeat(2, 0)), "b.tif has 2 band(s) of float32"), ("one 16-bit image among floats", "dtypes", dict(x=(x * 99).astype("uint16")), "b.tif has 1 band(s) of uint16"),
-                                    ("one image in amplitude among others in dB", "units", dict(tags={"unit": "amplitude"}), "b.tif has 1 band(s) of float32 (amplitude)")):
-        image(f"{name}/a.tif", x, tags={"unit": "dB"}); image(f"{name}/b.tif", **{"x": x, "tags": {"unit": "dB"}} | other)
-        refused(what, pretrain(name), f"{name}: images of different kinds", says, "Keep one kind to a folder")
+    for what, name, other, says in (
+        (
+            "one image with two bands among others with one",
+            "bands",
+            dict(x=x.repeat(2, 0)),
+            "b.tif has 2 band(s) of float32",
+        ),
+        (
+            "one 16-bit image among floats",
+            "dtypes",
+            dict(x=(x * 99).astype("uint16")),
+            "b.tif has 1 band(s) of uint16",
+        ),
+        (
+            "one image in amplitude among others in dB",
+            "units",
+            dict(tags={"unit": "amplitude"}),
+            "b.tif has 1 band(s) of float32 (amplitude)",
+        ),
+    ):
+        image(f"{name}/a.tif", x, tags={"unit": "dB"})
+        image(f"{name}/b.tif", **{"x": x, "tags": {"unit": "dB"}} | other)
+        refused(
+            what,
+            pretrain(name),
+            f"{name}: images of different kinds",
+            says,
+            "Keep one kind to a folder",
+        )
 
 
 def test_one_damaged_file_among_many():
-    good("many", 21); (place / "many/05.tif").write_bytes(b"dear diary")
-    out = place / "run"; shutil.rmtree(out, ignore_errors=True)
-    image("many/sub/größe 1.tif", np.random.default_rng(9).gamma(4, 1 / 4, (1, 48, 48)).astype("float32"))          # blanks and other letters are no obstacle
+    good("many", 21)
+    (place / "many/05.tif").write_bytes(b"dear diary")
+    out = place / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    image(
+        "many/sub/größe 1.tif",
+        np.random.default_rng(9).gamma(4, 1 / 4, (1, 48, 48)).astype("float32"),
+    )  # blanks and other letters are no obstacle
     got = typed(pretrain("many --unit intensity"))
     test_eq(got.code, 0)
-    test_eq([l for l in got.err.splitlines() if "05.tif" in l], ["skipped (1): many/05.tif: GDAL finds no raster in it; give a GeoTIFF, ENVI, PNG, JPEG or another raster"])
+    test_eq(
+        [l for l in got.err.splitlines() if "05.tif" in l],
+        [
+            "skipped (1): many/05.tif: GDAL finds no raster in it; give a GeoTIFF, ENVI, PNG, JPEG or another raster"
+        ],
+    )
     record = json.loads((place / "run/config.json").read_text())["data"]
     test_eq((list(record["skipped"]), record["tiles"]), (["many/05.tif"], 21))
     shutil.rmtree(out)
-    TABLE.append(("one damaged file among 22", "pretrain many --unit intensity", next(l for l in got.err.splitlines() if "05.tif" in l), 0))
-    for k in (7, 8): (place / f"many/{k:02}.tif").write_bytes(b"")
+    TABLE.append(
+        (
+            "one damaged file among 22",
+            "pretrain many --unit intensity",
+            next(l for l in got.err.splitlines() if "05.tif" in l),
+            0,
+        )
+    )
+    for k in (7, 8):
+        (place / f"many/{k:02}.tif").write_bytes(b"")
     got = typed(pretrain("many --unit intensity").replace("--out run", "--out run2"))
-    assert got.code == 2 and "3 of 22 images cannot be used, more than max_bad=10% allows: mend or remove them. The last: many/08.tif" in got.err.splitlines()[-1] and not (place / "run2").exists()
-    TABLE.append(("more than a tenth damaged", "pretrain many --unit intensity", got.err.splitlines()[-1], 2))
+    assert (
+        got.code == 2
+        and "3 of 22 images cannot be used, more than max_bad=10% allows: mend or remove them. The last: many/08.tif"
+        in got.err.splitlines()[-1]
+        and not (place / "run2").exists()
+    )
+    TABLE.append(
+        (
+            "more than a tenth damaged",
+            "pretrain many --unit intensity",
+            got.err.splitlines()[-1],
+            2,
+        )
+    )
 
 
 def test_settings():
     good("data")
-    refused("a batch larger than the data", pretrain("data --unit intensity").replace("--batch 4 --pairs 8", "--batch 64 --pairs 64"), "a batch of 64 is more than the 12 tiles", "lower batch")
-    refused("an unknown preset", pretrain("sim --preset huge"), "'--preset': 'huge' is not one of 'tiny', 'small', 'paper'")
-    refused("an unknown device", pretrain("sim").replace("cpu", "tpu"), "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'")
-    with mock.patch("torch.cuda.is_available", return_value=False): refused("a device that is not here", pretrain("sim").replace("cpu", "cuda"), "device cuda was asked for and is not here", "--device auto")
-    refused("an unknown network", pretrain("sim --arch vgg16"), "unknown arch 'vgg16'", "resnet18")
-    refused("an unknown recipe", pretrain("sim --recipe foo"), "'--recipe': 'foo' is not one of")
-    refused("a view larger than the tile", pretrain("sim").replace("--view 32", "--view 64"), "a view of 64 pixels", "change view or tile")
-    refused("a learning rate that is none", pretrain("sim --lr 0"), "lr 0.0", "must be positive")
-    refused("weights of the losses that are none", pretrain("sim --loss-weights 0 0 0"), "not all 0")
-    refused("fewer pairs than a batch", pretrain("sim").replace("--pairs 8", "--pairs 3"), "fewer than one batch", "raise pairs")
-    refused("a word where a number belongs", pretrain("sim --seed one"), "'--seed'", "valid integer", "di3cl pretrain --help")
-    refused("an option that does not exist", pretrain("sim --learning-rate 1"), "No such option", "--learning-rate", "di3cl pretrain --help")
-    refused("nothing said about the output", f"pretrain sim {SMALL}", "Missing option '--out'", "di3cl pretrain --help")
-    refused("an unknown command", "pretrane sim", "No such command 'pretrane'", "di3cl --help")
+    refused(
+        "a batch larger than the data",
+        pretrain("data --unit intensity").replace(
+            "--batch 4 --pairs 8", "--batch 64 --pairs 64"
+        ),
+        "a batch of 64 is more than the 12 tiles",
+        "lower batch",
+    )
+    refused(
+        "an unknown preset",
+        pretrain("sim --preset huge"),
+        "'--preset': 'huge' is not one of 'tiny', 'small', 'paper'",
+    )
+    refused(
+        "an unknown device",
+        pretrain("sim").replace("cpu", "tpu"),
+        "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'",
+    )
+    with mock.patch("torch.cuda.is_available", return_value=False):
+        refused(
+            "a device that is not here",
+            pretrain("sim").replace("cpu", "cuda"),
+            "device cuda was asked for and is not here",
+            "--device auto",
+        )
+    refused(
+        "an unknown network",
+        pretrain("sim --arch vgg16"),
+        "unknown arch 'vgg16'",
+        "resnet18",
+    )
+    refused(
+        "an unknown recipe", pretrain("sim --recipe foo"), "'--recipe': 'foo' is not one of"
+    )
+    refused(
+        "a view larger than the tile",
+        pretrain("sim").replace("--view 32", "--view 64"),
+        "a view of 64 pixels",
+        "change view or tile",
+    )
+    refused(
+        "a learning rate that is none", pretrain("sim --lr 0"), "lr 0.0", "must be positive"
+    )
+    refused(
+        "weights of the losses that are none",
+        pretrain("sim --loss-weights 0 0 0"),
+        "not all 0",
+    )
+    refused(
+        "fewer pairs than a batch",
+        pretrain("sim").replace("--pairs 8", "--pairs 3"),
+        "fewer than one batch",
+        "raise pairs",
+    )
+    refused(
+        "a word where a number belongs",
+        pretrain("sim --seed one"),
+        "'--seed'",
+        "valid integer",
+        "di3cl pretrain --help",
+    )
+    refused(
+        "an option that does not exist",
+        pretrain("sim --learning-rate 1"),
+        "No such option",
+        "--learning-rate",
+        "di3cl pretrain --help",
+    )
+    refused(
+        "nothing said about the output",
+        f"pretrain sim {SMALL}",
+        "Missing option '--out'",
+        "di3cl pretrain --help",
+    )
+    refused(
+        "an unknown command", "pretrane sim", "No such command 'pretrane'", "di3cl --help"
+    )
     refused("an unknown measurement", "bench coffee", "coffee", "views")
 
 
 def test_a_queue_longer_than_the_data_is_told():
     good("data")
-    got = typed(pretrain("data --unit intensity").replace("--queue-size 8", "--queue-size 99").replace("--out run", "--out queue"))
+    got = typed(
+        pretrain("data --unit intensity")
+        .replace("--queue-size 8", "--queue-size 99")
+        .replace("--out run", "--out queue")
+    )
     line = next(l for l in got.err.splitlines() if "queue" in l)
-    assert got.code == 0 and "the queue of 99 keys is longer than an epoch of 12 tiles" in line and "Lower queue_size" in line
-    TABLE.append(("a queue larger than the data (goes on)", "pretrain data --unit intensity --queue-size 99", line, 0))
+    assert (
+        got.code == 0
+        and "the queue of 99 keys is longer than an epoch of 12 tiles" in line
+        and "Lower queue_size" in line
+    )
+    TABLE.append(
+        (
+            "a queue larger than the data (goes on)",
+            "pretrain data --unit intensity --queue-size 99",
+            line,
+            0,
+        )
+    )
 
 
 def weights():
@@ -177,106 +517,330 @@ def weights():
     from di3cl.encoder import Encoder
     from di3cl.sar import Preprocess
     from di3cl.weights import save_weights
-    with torch.random.fork_rng(devices=[]): torch.manual_seed(0); encoder = Encoder("resnet10", 1)
-    save_weights(encoder, place / "w.safetensors", Preprocess("db", (-5,), (3,), (-20, 10), ("VV",)))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Encoder("resnet10", 1)
+    save_weights(
+        encoder,
+        place / "w.safetensors",
+        Preprocess("db", (-5,), (3,), (-20, 10), ("VV",)),
+    )
     return place / "w.safetensors"
+
 
 def pairs(name, n=8, kind="intensity", bands=1, classes=2):
     "A folder of images and masks."
     for k in range(n):
-        rng = np.random.default_rng(k); y = (np.add.outer(np.arange(64), np.arange(64)) // 40 % classes).astype("uint8")
-        image(f"{name}/images/{k}.tif", (rng.gamma(4, 1 / 4, (bands, 64, 64)) * (1 + 3 * y)).astype("float32"), tags={"unit": kind})
+        rng = np.random.default_rng(k)
+        y = (np.add.outer(np.arange(64), np.arange(64)) // 40 % classes).astype("uint8")
+        image(
+            f"{name}/images/{k}.tif",
+            (rng.gamma(4, 1 / 4, (bands, 64, 64)) * (1 + 3 * y)).astype("float32"),
+            tags={"unit": kind},
+        )
         image(f"{name}/masks/{k}.png", y[None], "PNG")
+
 
 def altered(path, name, tensors={}, **label):
     "The weights with tensors or entries of their header changed, or left out (None)."
     from safetensors import safe_open
     from safetensors.torch import save_file
-    with safe_open(path, "pt") as f: meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
-    save_file(state | tensors, place / name, {k: v for k, v in (meta | label).items() if v is not None})
+
+    with safe_open(path, "pt") as f:
+        meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    save_file(
+        state | tensors,
+        place / name,
+        {k: v for k, v in (meta | label).items() if v is not None},
+    )
 
 
 def test_weights_that_are_none():
-    good_file = weights().read_bytes(); pairs("water")
-    ask = lambda w: f"probe {w} water --task water --size 32"
-    refused("weights that are not there", ask("nowhere.safetensors"), "nowhere.safetensors: there is no such file", "check the path")
-    refused("a folder without weights", ask("water"), "water: no weights.safetensors in this folder")
+    good_file = weights().read_bytes()
+    pairs("water")
+
+
+    def ask(w):
+        return f"probe {w} water --task water --size 32"
+
+
+    refused(
+        "weights that are not there",
+        ask("nowhere.safetensors"),
+        "nowhere.safetensors: there is no such file",
+        "check the path",
+    )
+    refused(
+        "a folder without weights",
+        ask("water"),
+        "water: no weights.safetensors in this folder",
+    )
     (place / "half.safetensors").write_bytes(good_file[:-1000])
-    refused("weights that were cut short", ask("half.safetensors"), "half.safetensors", "cut short or damaged", "download it again")
+    refused(
+        "weights that were cut short",
+        ask("half.safetensors"),
+        "half.safetensors",
+        "cut short or damaged",
+        "download it again",
+    )
     (place / "page.safetensors").write_text("<html>404 not found</html>")
-    refused("a web page in place of weights", ask("page.safetensors"), "page.safetensors", "not a safetensors file")
+    refused(
+        "a web page in place of weights",
+        ask("page.safetensors"),
+        "page.safetensors",
+        "not a safetensors file",
+    )
     torch.save({"conv1.weight": torch.zeros(3)}, place / "model.pth")
-    refused("a pickle", ask("model.pth"), "model.pth", "PyTorch pickle", "can run code", "give a .safetensors file")
+    refused(
+        "a pickle",
+        ask("model.pth"),
+        "model.pth",
+        "PyTorch pickle",
+        "can run code",
+        "give a .safetensors file",
+    )
     (place / "pickle.safetensors").write_bytes((place / "model.pth").read_bytes())
-    refused("a pickle under another name", ask("pickle.safetensors"), "pickle.safetensors", "PyTorch pickle")
+    refused(
+        "a pickle under another name",
+        ask("pickle.safetensors"),
+        "pickle.safetensors",
+        "PyTorch pickle",
+    )
     altered(weights(), "bare.safetensors", format=None)
-    refused("weights of unknown origin", ask("bare.safetensors"), "bare.safetensors", "no label that this di3cl reads", "save")
-    data = bytearray(good_file); data[-7] ^= 64; (place / "flipped.safetensors").write_bytes(data)
-    refused("one flipped bit in weights", ask("flipped.safetensors"), "flipped.safetensors", "download it again")
-    altered(weights(), "other.safetensors", {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)})
-    refused("weights of another architecture than their label says", ask("other.safetensors"), "other.safetensors", "not a resnet10 with 1 channels", "layer1.0.conv1.weight")
-    refused("a pickle, for finetune", "finetune water --task water --weights model.pth --out new_model --size 32 --crop 32", "model.pth", "PyTorch pickle")
+    refused(
+        "weights of unknown origin",
+        ask("bare.safetensors"),
+        "bare.safetensors",
+        "no label that this di3cl reads",
+        "save",
+    )
+    data = bytearray(good_file)
+    data[-7] ^= 64
+    (place / "flipped.safetensors").write_bytes(data)
+    refused(
+        "one flipped bit in weights",
+        ask("flipped.safetensors"),
+        "flipped.safetensors",
+        "download it again",
+    )
+    altered(
+        weights(), "other.safetensors", {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
+    )
+    refused(
+        "weights of another architecture than their label says",
+        ask("other.safetensors"),
+        "other.safetensors",
+        "not a resnet10 with 1 channels",
+        "layer1.0.conv1.weight",
+    )
+    refused(
+        "a pickle, for finetune",
+        "finetune water --task water --weights model.pth --out new_model --size 32 --crop 32",
+        "model.pth",
+        "PyTorch pickle",
+    )
 
 
 def test_weights_that_do_not_fit_the_data():
-    weights(); pairs("two", bands=2); pairs("grey", kind="digital")
-    refused("images with other channels than the weights expect", "probe w.safetensors two --task water --size 32", "w.safetensors expects 1 channel(s) (VV)", "two has 2")
-    refused("images in a unit that leads to no other", "probe w.safetensors grey --task water --size 32", "w.safetensors expects db", "grey is in digital", "--normalise data")
+    weights()
+    pairs("two", bands=2)
+    pairs("grey", kind="digital")
+    refused(
+        "images with other channels than the weights expect",
+        "probe w.safetensors two --task water --size 32",
+        "w.safetensors expects 1 channel(s) (VV)",
+        "two has 2",
+    )
+    refused(
+        "images in a unit that leads to no other",
+        "probe w.safetensors grey --task water --size 32",
+        "w.safetensors expects db",
+        "grey is in digital",
+        "--normalise data",
+    )
 
 
 def test_labels():
-    weights(); pairs("water")
-    ask = lambda data, *more: " ".join(["probe w.safetensors", data, "--task water --size 32", *more])
-    refused("an unknown task", ask("water").replace("--task water", "--task ships"), "'--task': 'ships' is not one of 'landcover', 'water', 'road'")
+    weights()
+    pairs("water")
+
+
+    def ask(data, *more):
+        return " ".join(["probe w.safetensors", data, "--task water --size 32", *more])
+
+
+    refused(
+        "an unknown task",
+        ask("water").replace("--task water", "--task ships"),
+        "'--task': 'ships' is not one of 'landcover', 'water', 'road'",
+    )
     good("data", tags={"unit": "dB"})
-    refused("no labels where they are needed", ask("data"), "data", "without a partner", "masks/")
-    pairs("lost"); (place / "lost/masks/2.png").unlink()
+    refused(
+        "no labels where they are needed",
+        ask("data"),
+        "data",
+        "without a partner",
+        "masks/",
+    )
+    pairs("lost")
+    (place / "lost/masks/2.png").unlink()
     refused("one image without its mask", ask("lost"), "lost", "without a partner", "2.tif")
-    pairs("sizes"); image("sizes/masks/1.png", np.zeros((1, 60, 64), "uint8"), "PNG")
-    refused("a mask of another size", ask("sizes"), "sizes/masks/1.png", "60 x 64 pixels", "resample the mask")
-    pairs("strange"); image("strange/masks/1.png", np.full((1, 64, 64), 7, "uint8"), "PNG")
-    refused("labels that mean nothing", ask("strange"), "strange/masks/1.png", "labels outside the legend", "legend.csv")
+    pairs("sizes")
+    image("sizes/masks/1.png", np.zeros((1, 60, 64), "uint8"), "PNG")
+    refused(
+        "a mask of another size",
+        ask("sizes"),
+        "sizes/masks/1.png",
+        "60 x 64 pixels",
+        "resample the mask",
+    )
+    pairs("strange")
+    image("strange/masks/1.png", np.full((1, 64, 64), 7, "uint8"), "PNG")
+    refused(
+        "labels that mean nothing",
+        ask("strange"),
+        "strange/masks/1.png",
+        "labels outside the legend",
+        "legend.csv",
+    )
     pairs("same", classes=1)
-    refused("only one class", ask("same"), "same", "only one class", "nothing to tell apart")
+    refused(
+        "only one class", ask("same"), "same", "only one class", "nothing to tell apart"
+    )
     (place / "report.json").write_text("{}")
-    refused("a report that is there already", ask("water", "--out report.json"), "report.json", "name another file")
+    refused(
+        "a report that is there already",
+        ask("water", "--out report.json"),
+        "report.json",
+        "name another file",
+    )
     (place / "model").mkdir(exist_ok=True)
-    refused("a model that is there already", "finetune water --task water --weights random --out model --size 32", "model: exists already", "name another folder")
+    refused(
+        "a model that is there already",
+        "finetune water --task water --weights random --out model --size 32",
+        "model: exists already",
+        "name another folder",
+    )
 
 
 def test_outputs():
     good("data")
-    (place / "used").mkdir(); (place / "used/config.json").write_text("{}"); (place / "photos").mkdir(); (place / "photos/cat.jpg").write_bytes(b"meow"); (place / "a_file").write_text("")
-    at = lambda out, *more: pretrain("data --unit intensity", *more).replace("--out run", f"--out {out}")
-    refused("an output folder that holds a run", at("used"), "used: holds a run already", "Name another folder", "--resume")
-    refused("an output folder that holds something else", at("photos"), "photos: is not empty", "Name a new folder")
-    refused("a file in the way", at("a_file"), "a_file: this is a file", "Name another folder")
-    refused("a file in the way, further up", at("a_file/b/c"), "a_file: this is a file", "Name another folder")
-    with mock.patch("os.access", return_value=False): refused("a place where you may not write", at("new"), "you may not write here", "Name another folder")
-    with mock.patch("pathlib.Path.mkdir", side_effect=PermissionError(13, "Permission denied", "new")): refused("the same, found out late", at("new"), "new: permission denied", "name another place")
-    with mock.patch("pathlib.Path.mkdir", side_effect=OSError(28, "No space left on device", "new")): refused("a full disk", at("new"), "no space left on device", "make room on the disk")
-    refused("going on with nothing", at("new", "--resume"), "new: no run to resume", "Start it without --resume")
-    refused("going on with a damaged record", at("used", "--resume"), "used/config.json: damaged", "Start another")
+    (place / "used").mkdir()
+    (place / "used/config.json").write_text("{}")
+    (place / "photos").mkdir()
+    (place / "photos/cat.jpg").write_bytes(b"meow")
+    (place / "a_file").write_text("")
+
+
+    def at(out, *more):
+        return pretrain("data --unit intensity", *more).replace("--out run", f"--out {out}")
+
+
+    refused(
+        "an output folder that holds a run",
+        at("used"),
+        "used: holds a run already",
+        "Name another folder",
+        "--resume",
+    )
+    refused(
+        "an output folder that holds something else",
+        at("photos"),
+        "photos: is not empty",
+        "Name a new folder",
+    )
+    refused(
+        "a file in the way", at("a_file"), "a_file: this is a file", "Name another folder"
+    )
+    refused(
+        "a file in the way, further up",
+        at("a_file/b/c"),
+        "a_file: this is a file",
+        "Name another folder",
+    )
+    with mock.patch("os.access", return_value=False):
+        refused(
+            "a place where you may not write",
+            at("new"),
+            "you may not write here",
+            "Name another folder",
+        )
+    with mock.patch(
+        "pathlib.Path.mkdir", side_effect=PermissionError(13, "Permission denied", "new")
+    ):
+        refused(
+            "the same, found out late",
+            at("new"),
+            "new: permission denied",
+            "name another place",
+        )
+    with mock.patch(
+        "pathlib.Path.mkdir", side_effect=OSError(28, "No space left on device", "new")
+    ):
+        refused(
+            "a full disk", at("new"), "no space left on device", "make room on the disk"
+        )
+    refused(
+        "going on with nothing",
+        at("new", "--resume"),
+        "new: no run to resume",
+        "Start it without --resume",
+    )
+    refused(
+        "going on with a damaged record",
+        at("used", "--resume"),
+        "used/config.json: damaged",
+        "Start another",
+    )
 
 
 def test_ctrl_c_keeps_the_checkpoint():
-    good("data"); out = place / "stopped"
-    command = [sys.executable, "-m", "di3cl.cli", *pretrain("data --unit intensity").replace("--out run", "--out stopped").replace("--pairs 8", "--pairs 4000000").split()]
-    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    while not (out / "metrics.csv").exists() or (out / "metrics.csv").read_text().count("\n") < 3: time.sleep(.05); assert process.poll() is None, process.communicate()
+    good("data")
+    out = place / "stopped"
+    command = [
+        sys.executable,
+        "-m",
+        "di3cl.cli",
+        *pretrain("data --unit intensity")
+        .replace("--out run", "--out stopped")
+        .replace("--pairs 8", "--pairs 4000000")
+        .split(),
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=place,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    while (
+        not (out / "metrics.csv").exists()
+        or (out / "metrics.csv").read_text().count("\n") < 3
+    ):
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=120)[1]
     test_eq(process.returncode, 130)
     assert "Traceback" not in err
     line = next(l for l in err.splitlines() if "SIGINT" in l)
-    assert "stopped by SIGINT after step" in line and "--resume" in line and len(list((out / "checkpoints").glob("*.safetensors"))) > 0
+    assert (
+        "stopped by SIGINT after step" in line
+        and "--resume" in line
+        and len(list((out / "checkpoints").glob("*.safetensors"))) > 0
+    )
     assert not list(out.rglob("*.tmp"))
     TABLE.append(("Ctrl-C during a run", "pretrain sim", line.strip(), 130))
 
 
 def test_ctrl_c_before_the_run():
     with mock.patch("di3cl.pretrain.open_tiles", side_effect=KeyboardInterrupt):
-        before = tree(); got = typed(pretrain("sim").replace("--out run", "--out early"))
+        before = tree()
+        got = typed(pretrain("sim").replace("--out run", "--out early"))
     test_eq((got.code, tree()), (130, before))
-    assert got.err == "di3cl: stopped by Ctrl-C; a run that has checkpoints goes on with --resume\n", got.err
+    assert (
+        got.err
+        == "di3cl: stopped by Ctrl-C; a run that has checkpoints goes on with --resume\n"
+    ), got.err
     TABLE.append(("Ctrl-C before the first step", "pretrain sim", got.err.strip(), 130))

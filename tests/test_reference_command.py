@@ -17,21 +17,42 @@ def di3cl(*words):
     got = typed(main, words)
     return got.code, got.out, got.err
 
+
 def in_a_shell(*words, **kw):
     "The same in a Python of its own, as a user would."
-    done = subprocess.run([sys.executable, "-c", "from di3cl.cli import main; main()", *map(str, words)], capture_output=True, text=True, timeout=300, **kw)
+    done = subprocess.run(
+        [sys.executable, "-c", "from di3cl.cli import main; main()", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kw,
+    )
     return done.returncode, done.stdout, done.stderr
+
 
 def one_line(code_out_err, *words):
     "The last line of stderr says all `words`; exit code 2; no traceback."
     code, out, err = code_out_err
     assert code == 2 and "Traceback" not in err, (code, err)
     last = err.strip().splitlines()[-1]
-    for w in words: assert w in last or w in err.replace("\n", " "), (w, err)
+    for w in words:
+        assert w in last or w in err.replace("\n", " "), (w, err)
 
 
 def test_every_subcommand_has_help():
-    for words in ([], ["tiles"], ["tiles", "fetch"], ["tiles", "build"], ["tiles", "verify"], ["tiles", "info"], ["demo"], ["pretrain"], ["probe"], ["finetune"], ["predict"]):
+    for words in (
+        [],
+        ["tiles"],
+        ["tiles", "fetch"],
+        ["tiles", "build"],
+        ["tiles", "verify"],
+        ["tiles", "info"],
+        ["demo"],
+        ["pretrain"],
+        ["probe"],
+        ["finetune"],
+        ["predict"],
+    ):
         result = CliRunner().invoke(app, [*words, "--help"])
         test_eq(result.exit_code, 0)
         assert "Usage" in result.stdout
@@ -39,45 +60,139 @@ def test_every_subcommand_has_help():
 
 def test_bad_input_is_one_line_and_exit_code_2():
     out = Path(tempfile.mkdtemp())
-    one_line(in_a_shell("pretrain", "/no/such/folder", "--out", out / "a"), "/no/such/folder", "no such folder")
+    one_line(
+        in_a_shell("pretrain", "/no/such/folder", "--out", out / "a"),
+        "/no/such/folder",
+        "no such folder",
+    )
     one_line(di3cl("pretrain", "sim", "--out", out / "a", "--unit", "decibel"), "decibel")
-    one_line(di3cl("pretrain", "sim", "--out", out / "a", "--preset", "huge"), "huge", "tiny")
-    one_line(di3cl("pretrain", "sim", "--out", out / "a", "--view", "128", "--tile", "64"), "larger than a tile")
-    one_line(di3cl("pretrain", "sim", "--out", out / "a", "--arch", "vgg"), "vgg", "resnet18")
-    one_line(in_a_shell("pretrain", "sim", "--out", out / "a", "--device", "cpu", "--compile", env=os.environ | dict(CXX="no-such-compiler")), "torch.compile does not work for this CPU", "No working C++ compiler", "leave out --compile")
-    test_eq(list(out.iterdir()), [])                                           # nothing half written
+    one_line(
+        di3cl("pretrain", "sim", "--out", out / "a", "--preset", "huge"), "huge", "tiny"
+    )
+    one_line(
+        di3cl("pretrain", "sim", "--out", out / "a", "--view", "128", "--tile", "64"),
+        "larger than a tile",
+    )
+    one_line(
+        di3cl("pretrain", "sim", "--out", out / "a", "--arch", "vgg"), "vgg", "resnet18"
+    )
+    one_line(
+        in_a_shell(
+            "pretrain",
+            "sim",
+            "--out",
+            out / "a",
+            "--device",
+            "cpu",
+            "--compile",
+            env=os.environ | dict(CXX="no-such-compiler"),
+        ),
+        "torch.compile does not work for this CPU",
+        "No working C++ compiler",
+        "leave out --compile",
+    )
+    test_eq(list(out.iterdir()), [])  # nothing half written
 
 
 def test_a_run_from_the_command_line():
     out = Path(tempfile.mkdtemp()) / "run"
-    small = ["--tile", "40", "--view", "32", "--pairs", "64", "--batch", "16", "--queue-size", "64", "--loss-weights", "1", "0", "0"]
+    small = [
+        "--tile",
+        "40",
+        "--view",
+        "32",
+        "--pairs",
+        "64",
+        "--batch",
+        "16",
+        "--queue-size",
+        "64",
+        "--loss-weights",
+        "1",
+        "0",
+        "0",
+    ]
     code, stdout, err = di3cl("pretrain", "sim", "--out", out, *small)
     test_eq(code, 0)
-    assert "weights.safetensors" in stdout and (out / "weights.safetensors").stat().st_size > 1e6
+    assert (
+        "weights.safetensors" in stdout
+        and (out / "weights.safetensors").stat().st_size > 1e6
+    )
     one_line(di3cl("pretrain", "sim", "--out", out, *small), "holds a run already")
-    code, stdout, err = in_a_shell("pretrain", "sim", "--out", out.parent / "two", *small, "--processes", "2")
-    test_eq((code, stdout.count("done:"), (out.parent / "two/metrics.csv").read_text().count("\n")), (0, 1, 1 + 4))
+    code, stdout, err = in_a_shell(
+        "pretrain", "sim", "--out", out.parent / "two", *small, "--processes", "2"
+    )
+    test_eq(
+        (
+            code,
+            stdout.count("done:"),
+            (out.parent / "two/metrics.csv").read_text().count("\n"),
+        ),
+        (0, 1, 1 + 4),
+    )
 
 
 def test_a_store_from_the_command_line():
     import pytest
+
     pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
     import numpy as np
     from PIL import Image
-    folder = Path(tempfile.mkdtemp()); (folder / "in").mkdir()
-    for k in range(3): Image.fromarray((np.kron(np.random.default_rng(k).uniform(0, 1, (8, 8)), np.ones((8, 8))) * 90 + np.random.default_rng(k).gamma(4, 10, (64, 64))).astype("uint8")).save(folder / f"in/{k}.png")
-    code, out, err = di3cl("tiles", "build", folder / "in", "--unit", "digital", "--size", 32, "--workers", 1, "--out", folder / "store")
+
+    folder = Path(tempfile.mkdtemp())
+    (folder / "in").mkdir()
+    for k in range(3):
+        Image.fromarray(
+            (
+                np.kron(np.random.default_rng(k).uniform(0, 1, (8, 8)), np.ones((8, 8)))
+                * 90
+                + np.random.default_rng(k).gamma(4, 10, (64, 64))
+            ).astype("uint8")
+        ).save(folder / f"in/{k}.png")
+    code, out, err = di3cl(
+        "tiles",
+        "build",
+        folder / "in",
+        "--unit",
+        "digital",
+        "--size",
+        32,
+        "--workers",
+        1,
+        "--out",
+        folder / "store",
+    )
     assert code == 0 and "12 tiles of 32 x 32" in out, (out, err)
     test_eq(di3cl("tiles", "verify", folder / "store")[:2], (0, "12 tiles, 0 damaged\n"))
-    shard = next((folder / "store/shards").iterdir()); data = bytearray(shard.read_bytes()); data[128 + 5 * 32 * 32 + 7] ^= 1; shard.write_bytes(data)
+    shard = next((folder / "store/shards").iterdir())
+    data = bytearray(shard.read_bytes())
+    data[128 + 5 * 32 * 32 + 7] ^= 1
+    shard.write_bytes(data)
     code, out, err = di3cl("tiles", "verify", folder / "store")
-    assert code == 1 and f"shards/{shard.name}, tile 5: its checksum differs" in out and "12 tiles, 1 damaged" in out
-    one_line(di3cl("tiles", "build", folder / "in", "--out", folder / "other"), "no unit is declared")
+    assert (
+        code == 1
+        and f"shards/{shard.name}, tile 5: its checksum differs" in out
+        and "12 tiles, 1 damaged" in out
+    )
+    one_line(
+        di3cl("tiles", "build", folder / "in", "--out", folder / "other"),
+        "no unit is declared",
+    )
     one_line(di3cl("tiles", "info", folder / "in"), "no store")
     import hashlib
-    (folder / "list.txt").write_text(f"{hashlib.sha256((folder / 'in/0.png').read_bytes()).hexdigest()}  file://{folder}/in/0.png\n")
-    test_eq(di3cl("tiles", "fetch", folder / "list.txt", "--out", folder / "got")[:2], (0, f"{folder / 'got/0.png'}\n"))
-    (folder / "list.txt").write_text("http://example.org/a.tar"); one_line(di3cl("tiles", "fetch", folder / "list.txt", "--out", folder / "got"), "line 1: a checksum and an address")
+
+    (folder / "list.txt").write_text(
+        f"{hashlib.sha256((folder / 'in/0.png').read_bytes()).hexdigest()}  file://{folder}/in/0.png\n"
+    )
+    test_eq(
+        di3cl("tiles", "fetch", folder / "list.txt", "--out", folder / "got")[:2],
+        (0, f"{folder / 'got/0.png'}\n"),
+    )
+    (folder / "list.txt").write_text("http://example.org/a.tar")
+    one_line(
+        di3cl("tiles", "fetch", folder / "list.txt", "--out", folder / "got"),
+        "line 1: a checksum and an address",
+    )
 
 
 def test_a_probe_from_the_command_line_and_what_it_refuses():
@@ -85,11 +200,38 @@ def test_a_probe_from_the_command_line_and_what_it_refuses():
     from di3cl.encoder import Encoder
     from di3cl.sar import Preprocess
     from di3cl.weights import save_weights
-    folder = Path(tempfile.mkdtemp()); weights, report = folder / "weights.safetensors", folder / "probe.json"
-    save_weights(Encoder("resnet10", 1, 16), weights, Preprocess("db", (-12,), (6,), (-40, 20), ("VV",)))
-    ask = lambda *words: di3cl("probe", "--task", "water", "--size", 32, "--labels", 8, "--device", "cpu", *words)       # of an option said twice the last counts
+
+    folder = Path(tempfile.mkdtemp())
+    weights, report = folder / "weights.safetensors", folder / "probe.json"
+    save_weights(
+        Encoder("resnet10", 1, 16),
+        weights,
+        Preprocess("db", (-12,), (6,), (-40, 20), ("VV",)),
+    )
+
+
+    def ask(*words):
+        return di3cl(
+            "probe",
+            "--task",
+            "water",
+            "--size",
+            32,
+            "--labels",
+            8,
+            "--device",
+            "cpu",
+            *words,
+        )  # of an option said twice the last counts
+
+
     code, out, err = ask(weights, "sim", "--out", report)
-    assert code == 0 and "untrained resnet10" in out and "gain over image statistics" in out and report.exists(), (out, err)
+    assert (
+        code == 0
+        and "untrained resnet10" in out
+        and "gain over image statistics" in out
+        and report.exists()
+    ), (out, err)
     before = sorted(folder.iterdir())
     one_line(ask(weights, "sim", "--out", report), "is there already")
     one_line(ask(weights, folder / "none"), "no such folder")
@@ -101,71 +243,238 @@ def test_a_probe_from_the_command_line_and_what_it_refuses():
 
 def test_a_model_from_the_command_line_and_what_it_refuses():
     import pytest
-    pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
+
+    pytest.importorskip(
+        "segmentation_models_pytorch", reason="the extra `segment` is not installed"
+    )
     import numpy as np
     from PIL import Image
-    top = Path(tempfile.mkdtemp()); folder = top / "data"; folder.mkdir(); rng = np.random.default_rng(0)
-    for k in range(5):                                                            # water, dark, at the left
+
+    top = Path(tempfile.mkdtemp())
+    folder = top / "data"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(5):  # water, dark, at the left
         wet = np.broadcast_to(np.arange(64) < 16 + 6 * k, (64, 64))
-        Image.fromarray((np.where(wet, 20, 80) * rng.gamma(4, .25, (64, 64))).clip(0, 255).astype("uint8")).save(folder / f"{k}.png"); Image.fromarray(wet.astype("uint8")).save(folder / f"{k}_mask.png")
-    small = ["--task", "water", "--weights", "random", "--arch", "resnet10", "--unit", "digital", "--size", 32, "--crop", 32, "--device", "cpu", "--steps", 10, "--batch", 2]
-    code, out, err = di3cl("finetune", folder, *small, "--labels", "50%", "--out", top / "model")
-    assert code == 0 and "share of labelled pixels" in out and "boundary f1" in out and (top / "model/model.safetensors").exists(), (out, err)
-    one_line(di3cl("finetune", folder, *small, "--out", top / "model"), "model: exists already")
-    one_line(di3cl("finetune", folder, *small, "--labels", 99, "--out", top / "new"), "labels=99", "only")
+        Image.fromarray(
+            (np.where(wet, 20, 80) * rng.gamma(4, 0.25, (64, 64)))
+            .clip(0, 255)
+            .astype("uint8")
+        ).save(folder / f"{k}.png")
+        Image.fromarray(wet.astype("uint8")).save(folder / f"{k}_mask.png")
+    small = [
+        "--task",
+        "water",
+        "--weights",
+        "random",
+        "--arch",
+        "resnet10",
+        "--unit",
+        "digital",
+        "--size",
+        32,
+        "--crop",
+        32,
+        "--device",
+        "cpu",
+        "--steps",
+        10,
+        "--batch",
+        2,
+    ]
+    code, out, err = di3cl(
+        "finetune", folder, *small, "--labels", "50%", "--out", top / "model"
+    )
+    assert (
+        code == 0
+        and "share of labelled pixels" in out
+        and "boundary f1" in out
+        and (top / "model/model.safetensors").exists()
+    ), (out, err)
+    one_line(
+        di3cl("finetune", folder, *small, "--out", top / "model"), "model: exists already"
+    )
+    one_line(
+        di3cl("finetune", folder, *small, "--labels", 99, "--out", top / "new"),
+        "labels=99",
+        "only",
+    )
     Image.fromarray(np.zeros((64, 65), "uint8")).save(folder / "0_mask.png")
-    one_line(di3cl("finetune", folder, *small, "--out", top / "new"), "0_mask.png: has 64 x 65 pixels, its image 0.png 64 x 64")
+    one_line(
+        di3cl("finetune", folder, *small, "--out", top / "new"),
+        "0_mask.png: has 64 x 65 pixels, its image 0.png 64 x 64",
+    )
     Image.fromarray(np.full((64, 64), 3, "uint8")).save(folder / "0_mask.png")
-    one_line(di3cl("finetune", folder, *small, "--out", top / "new"), "0_mask.png: labels outside the legend: 3 (4096 px)")
+    one_line(
+        di3cl("finetune", folder, *small, "--out", top / "new"),
+        "0_mask.png: labels outside the legend: 3 (4096 px)",
+    )
     (folder / "0_mask.png").unlink()
-    one_line(di3cl("finetune", folder, *small, "--out", top / "new"), "1 of 5 images without a partner (0.png)")
+    one_line(
+        di3cl("finetune", folder, *small, "--out", top / "new"),
+        "1 of 5 images without a partner (0.png)",
+    )
     test_eq(sorted(p.name for p in top.iterdir()), ["data", "model"])
 
 
 def test_a_map_from_the_command_line_and_what_it_refuses():
     import pytest
-    for extra in ("segmentation_models_pytorch", "pyogrio", "shapely"): pytest.importorskip(extra, reason="the extras `segment` and `vector` are not installed")
+
+    for extra in ("segmentation_models_pytorch", "pyogrio", "shapely"):
+        pytest.importorskip(
+            extra, reason="the extras `segment` and `vector` are not installed"
+        )
     import json, numpy as np, rasterio, torch
     from di3cl.encoder import Encoder
     from di3cl.sar import Preprocess
     from di3cl.tasks.segment import MODEL, RUN, Segmenter, save_model
     from testing import write_scene
-    d = Path(tempfile.mkdtemp()); (d / "model").mkdir(); torch.manual_seed(0)
-    for name in RUN[1:]: (d / "model" / name).write_text("")
-    save_model(Segmenter(Encoder("resnet10", 1, 16), Preprocess("db", (-11,), (4,), (-25, 0), ("VV",)), ("land", "water"), "unet", 32), d / "model" / MODEL, "water", ("#d9d4c5", "#2a5fa8"))
+
+    d = Path(tempfile.mkdtemp())
+    (d / "model").mkdir()
+    torch.manual_seed(0)
+    for name in RUN[1:]:
+        (d / "model" / name).write_text("")
+    save_model(
+        Segmenter(
+            Encoder("resnet10", 1, 16),
+            Preprocess("db", (-11,), (4,), (-25, 0), ("VV",)),
+            ("land", "water"),
+            "unet",
+            32,
+        ),
+        d / "model" / MODEL,
+        "water",
+        ("#d9d4c5", "#2a5fa8"),
+    )
     x = np.random.default_rng(0).normal(-11, 4, (2, 200, 300)).astype("float32")
     scene = write_scene(d / "scene.tif", x, names=("VV", "VH"), tags=dict(unit="db"))
-    ask = lambda scene, out, *words: di3cl("predict", scene, out, "--model", d / "model", "--device", "cpu", "--tile", 96, "--overlap", 32, "--bands", "VV", *words)
-    code, out, err = ask(scene, d / "map.tif", "--probabilities", d / "p.tif", "--vector", d / "water.gpkg", "--picture", d / "map.png")
+
+
+    def ask(scene, out, *words):
+        return di3cl(
+            "predict",
+            scene,
+            out,
+            "--model",
+            d / "model",
+            "--device",
+            "cpu",
+            "--tile",
+            96,
+            "--overlap",
+            32,
+            "--bands",
+            "VV",
+            *words,
+        )
+
+
+    code, out, err = ask(
+        scene,
+        d / "map.tif",
+        "--probabilities",
+        d / "p.tif",
+        "--vector",
+        d / "water.gpkg",
+        "--picture",
+        d / "map.png",
+    )
     assert code == 0 and "done:" in out and "water" in out, (out, err)
-    with rasterio.open(d / "map.tif") as f: test_eq((f.shape, f.crs.to_epsg(), f.nodata), ((200, 300), 32632, 255))
+    with rasterio.open(d / "map.tif") as f:
+        test_eq((f.shape, f.crs.to_epsg(), f.nodata), ((200, 300), 32632, 255))
     code, out, err = ask(scene, d / "f.tif", "--features", 3)
     assert code == 0 and "256 features of stage 3" in out, (out, err)
-    write_scene(d / "nan.tif", x * np.nan, names=("VV", "VH"), tags=dict(unit="db")); write_scene(d / "raw.tif", x, names=("VV", "VH")); write_scene(d / "dn.tif", x, names=("VV", "VH"), tags=dict(unit="digital"))
+    write_scene(d / "nan.tif", x * np.nan, names=("VV", "VH"), tags=dict(unit="db"))
+    write_scene(d / "raw.tif", x, names=("VV", "VH"))
+    write_scene(d / "dn.tif", x, names=("VV", "VH"), tags=dict(unit="digital"))
     before = sorted(p.name for p in d.iterdir())
-    one_line(ask(scene, d / "map.tif"), "map.tif: exists already"); one_line(ask(d, d / "o.tif"), "this is a folder"); one_line(ask(d / "no.tif", d / "o.tif"), "no.tif: there is no such file")
-    one_line(ask(d / "nan.tif", d / "o.tif"), "nan.tif: nothing is valid"); one_line(ask(d / "raw.tif", d / "o.tif"), "no unit is declared", "--unit"); one_line(ask(d / "dn.tif", d / "o.tif"), "is in digital, and the model expects db")
-    one_line(ask(scene, d / "o.tif", "--bands", "VH"), "its VH is not the VV", "--bands"); one_line(ask(scene, d / "o.tif", "--bands", "1,2"), "the model takes VV", "--bands")
-    one_line(ask(scene, d / "no/o.tif"), "is no folder"); one_line(ask(scene, d / "o.tif", "--vector", d / "o.shp"), ".gpkg"); one_line(ask(scene, d / "o.tif", "--features", 3, "--vector", d / "o.gpkg"), "--features writes no map")
+    one_line(ask(scene, d / "map.tif"), "map.tif: exists already")
+    one_line(ask(d, d / "o.tif"), "this is a folder")
+    one_line(ask(d / "no.tif", d / "o.tif"), "no.tif: there is no such file")
+    one_line(ask(d / "nan.tif", d / "o.tif"), "nan.tif: nothing is valid")
+    one_line(ask(d / "raw.tif", d / "o.tif"), "no unit is declared", "--unit")
+    one_line(ask(d / "dn.tif", d / "o.tif"), "is in digital, and the model expects db")
+    one_line(ask(scene, d / "o.tif", "--bands", "VH"), "its VH is not the VV", "--bands")
+    one_line(ask(scene, d / "o.tif", "--bands", "1,2"), "the model takes VV", "--bands")
+    one_line(ask(scene, d / "no/o.tif"), "is no folder")
+    one_line(ask(scene, d / "o.tif", "--vector", d / "o.shp"), ".gpkg")
+    one_line(
+        ask(scene, d / "o.tif", "--features", 3, "--vector", d / "o.gpkg"),
+        "--features writes no map",
+    )
     test_eq(sorted(p.name for p in d.iterdir()), before)
 
 
 def test_a_full_disk_stops_a_map_in_one_line_and_it_goes_on():
     import pytest
-    pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
+
+    pytest.importorskip(
+        "segmentation_models_pytorch", reason="the extra `segment` is not installed"
+    )
     resource = pytest.importorskip("resource", reason="limits of a process are Unix's")
     import numpy as np, signal, torch
     from di3cl.encoder import Encoder
     from di3cl.sar import Preprocess
     from di3cl.tasks.segment import MODEL, RUN, Segmenter, save_model
     from testing import write_scene
-    d = Path(tempfile.mkdtemp()); (d / "model").mkdir(); torch.manual_seed(0)
-    for name in RUN[1:]: (d / "model" / name).write_text("")
-    save_model(Segmenter(Encoder("resnet10", 1, 16), Preprocess("db", (-11,), (4,), (-25, 0), ("VV",)), ("land", "water"), "unet", 32), d / "model" / MODEL, "water", ("#d9d4c5", "#2a5fa8"))
-    scene = write_scene(d / "scene.tif", np.random.default_rng(0).normal(-11, 4, (200, 800)).astype("float32"), tags=dict(unit="db"))
-    words = ["predict", scene, d / "map.tif", "--model", d / "model", "--device", "cpu", "--tile", 96, "--overlap", 32]
-    def no_file_beyond(n): return lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)))
-    for n, what in ((60_000, "seam_00000_00000.npy: file too large"), (330_000, "map.tif")):                                     # a part, or the finished map, is larger than any file may be
-        one_line(in_a_shell(*words, *["--resume"] * (n > 60_000), preexec_fn=no_file_beyond(n)), what)
-        test_eq(sorted(p.name for p in d.iterdir()), ["map.tif.parts", "model", "scene.tif"])
-    test_eq((di3cl(*words, "--resume")[0], sorted(p.name for p in d.iterdir())), (0, ["map.tif", "map.tif.aux.xml", "model", "scene.tif"]))
+
+    d = Path(tempfile.mkdtemp())
+    (d / "model").mkdir()
+    torch.manual_seed(0)
+    for name in RUN[1:]:
+        (d / "model" / name).write_text("")
+    save_model(
+        Segmenter(
+            Encoder("resnet10", 1, 16),
+            Preprocess("db", (-11,), (4,), (-25, 0), ("VV",)),
+            ("land", "water"),
+            "unet",
+            32,
+        ),
+        d / "model" / MODEL,
+        "water",
+        ("#d9d4c5", "#2a5fa8"),
+    )
+    scene = write_scene(
+        d / "scene.tif",
+        np.random.default_rng(0).normal(-11, 4, (200, 800)).astype("float32"),
+        tags=dict(unit="db"),
+    )
+    words = [
+        "predict",
+        scene,
+        d / "map.tif",
+        "--model",
+        d / "model",
+        "--device",
+        "cpu",
+        "--tile",
+        96,
+        "--overlap",
+        32,
+    ]
+
+
+    def no_file_beyond(n):
+        return lambda: (
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+            resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)),
+        )
+
+
+    for n, what in (
+        (60_000, "seam_00000_00000.npy: file too large"),
+        (330_000, "map.tif"),
+    ):  # a part, or the finished map, is larger than any file may be
+        one_line(
+            in_a_shell(*words, *["--resume"] * (n > 60_000), preexec_fn=no_file_beyond(n)),
+            what,
+        )
+        test_eq(
+            sorted(p.name for p in d.iterdir()), ["map.tif.parts", "model", "scene.tif"]
+        )
+    test_eq(
+        (di3cl(*words, "--resume")[0], sorted(p.name for p in d.iterdir())),
+        (0, ["map.tif", "map.tif.aux.xml", "model", "scene.tif"]),
+    )

@@ -11,12 +11,19 @@ from di3cl.tiles import open_tiles
 
 
 def test_the_table_of_units_is_true():
-    can = dict(intensity={"amplitude", "db"}, amplitude={"intensity", "db"}, db={"intensity", "amplitude"}, digital=set())
+    can = dict(
+        intensity={"amplitude", "db"},
+        amplitude={"intensity", "db"},
+        db={"intensity", "amplitude"},
+        digital=set(),
+    )
     test_eq(set(can), set(UNITS))
     for unit in UNITS:
         for to in set(UNITS) - {unit}:
-            if to in can[unit]: to_unit(torch.ones(3), unit, to)
-            else: test_fail(lambda: to_unit(torch.ones(3), unit, to), contains="digital")
+            if to in can[unit]:
+                to_unit(torch.ones(3), unit, to)
+            else:
+                test_fail(lambda: to_unit(torch.ones(3), unit, to), contains="digital")
     test_eq(DB_FLOOR, -60)
 
 

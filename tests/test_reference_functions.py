@@ -6,13 +6,29 @@
 import importlib, json, os
 from pathlib import Path
 from fastcore.test import *
-ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
+
+ROOT = next(
+    p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists()
+)
 
 
 def test_every_public_name_is_listed():
-    printed = "\n".join("".join(o["data"].get("text/markdown", "")) for c in json.loads((ROOT / "nbs/reference/functions.ipynb").read_text())["cells"] for o in c.get("outputs", []) if "data" in o)
+    printed = "\n".join(
+        "".join(o["data"].get("text/markdown", ""))
+        for c in json.loads((ROOT / "nbs/reference/functions.ipynb").read_text())["cells"]
+        for o in c.get("outputs", [])
+        if "data" in o
+    )
     for module in (ROOT / "di3cl").glob("*.py"):
-        if module.stem.startswith("_") or "PYTEST_CURRENT_TEST" not in os.environ: continue      # a notebook that is being run has yesterday's list
+        if module.stem.startswith("_") or "PYTEST_CURRENT_TEST" not in os.environ:
+            continue  # a notebook that is being run has yesterday's list
         for name in importlib.import_module(f"di3cl.{module.stem}").__all__:
             thing = getattr(importlib.import_module(f"di3cl.{module.stem}"), name)
-            if callable(thing) and getattr(thing, "__module__", "") == f"di3cl.{module.stem}" and type(thing).__name__ in ("function", "type"): assert f"[`{name}`]" in printed, f"di3cl.{module.stem}.{name} is new: run tools/run.py nbs/reference/functions.ipynb"
+            if (
+                callable(thing)
+                and getattr(thing, "__module__", "") == f"di3cl.{module.stem}"
+                and type(thing).__name__ in ("function", "type")
+            ):
+                assert f"[`{name}`]" in printed, (
+                    f"di3cl.{module.stem}.{name} is new: run tools/run.py nbs/reference/functions.ipynb"
+                )

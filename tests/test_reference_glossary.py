@@ -7,21 +7,42 @@ import json, re
 from pathlib import Path
 from fastcore.test import *
 
-NBS = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists()) / "nbs"
+NBS = (
+    next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
+    / "nbs"
+)
+
 
 def prose(page):
     "The text cells of a page, as one string."
-    return "\n".join("".join(c["source"]) for c in json.loads((NBS / page).read_text())["cells"] if c["cell_type"] == "markdown")
+    return "\n".join(
+        "".join(c["source"])
+        for c in json.loads((NBS / page).read_text())["cells"]
+        if c["cell_type"] == "markdown"
+    )
 
-ENTRY = re.compile(r"^\*\*(.+?)\*\*(?: \((.+?)\))?: .+\(((?:\[[^]]+\]\([^)]+\)(?:, )?)+)\)\.$", re.M)
-def entries(): return [(term, short, re.findall(r"\]\(([^)]+)\)", links)) for term, short, links in ENTRY.findall(prose("glossary.ipynb"))]
+
+ENTRY = re.compile(
+    r"^\*\*(.+?)\*\*(?: \((.+?)\))?: .+\(((?:\[[^]]+\]\([^)]+\)(?:, )?)+)\)\.$", re.M
+)
+
+
+def entries():
+    return [
+        (term, short, re.findall(r"\]\(([^)]+)\)", links))
+        for term, short, links in ENTRY.findall(prose("glossary.ipynb"))
+    ]
 
 
 def test_entries_are_whole_and_in_order():
     found = [term for term, _, _ in entries()]
-    test_eq(len(found), len(re.findall(r"^\*\*", prose("glossary.ipynb"), re.M)))      # every entry ends in a chapter
+    test_eq(
+        len(found), len(re.findall(r"^\*\*", prose("glossary.ipynb"), re.M))
+    )  # every entry ends in a chapter
     test_eq(found, sorted(found, key=lambda t: t.lower().replace("-", "")))
-    letters = [part[0] for part in re.split(r"^## ", prose("glossary.ipynb"), flags=re.M)[1:]]
+    letters = [
+        part[0] for part in re.split(r"^## ", prose("glossary.ipynb"), flags=re.M)[1:]
+    ]
     test_eq(letters, sorted({t[0].upper() for t in found}))
 
 
@@ -29,9 +50,15 @@ def test_every_term_is_used_in_the_chapters_it_names():
     for term, short, pages in entries():
         for page in pages:
             text = prose(page).lower().replace("-\n", "-")
-            assert any(w and w.lower() in text for w in (term, short, term.removesuffix(" probe"))), f"{page} does not use the term {term!r}"
+            assert any(
+                w and w.lower() in text for w in (term, short, term.removesuffix(" probe"))
+            ), f"{page} does not use the term {term!r}"
 
 
 def test_the_terms_of_the_design_are_here():
     terms = {t.lower() for t, _, _ in entries()}
-    for t in ("scene tile view box region query key queue projector predictor stage intensity amplitude digital looks enl speckle nodata db".split() + ["dynamic instance", "contour map"]): assert t in terms, t
+    for t in (
+        "scene tile view box region query key queue projector predictor stage intensity amplitude digital looks enl speckle nodata db".split()
+        + ["dynamic instance", "contour map"]
+    ):
+        assert t in terms, t

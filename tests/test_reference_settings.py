@@ -8,22 +8,56 @@ from dataclasses import asdict
 from pathlib import Path
 from fastcore.test import *
 from di3cl.train.config import PRESETS
-NBS = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists()) / "nbs"
+
+NBS = (
+    next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
+    / "nbs"
+)
 CELLS = json.loads((NBS / "reference/settings.ipynb").read_text())["cells"]
 
 
 def test_the_paper_preset_is_the_published_recipe():
     p = PRESETS["paper"]
-    test_eq((p.arch, p.stride, p.start, p.grey_to_rgb, p.recipe, p.contour), ("resnet50", 32, "imagenet", True, "published", "published"))
-    test_eq((p.tile, p.view, p.scale, p.n_boxes, p.min_size, p.max_iou), (512, 448, (0.2, 1.0), 10, 32, 0.5))
-    test_eq((p.dim, p.queue_size, p.momentum, p.temperature, p.loss_weights), (128, 65536, 0.999, 0.2, (0.8, 0.2, 5.0)))
-    test_eq((p.batch, p.lr, p.sgd_momentum, p.weight_decay, p.pairs), (256, 0.03, 0.9, 1e-4, 400 * 460_532))
+    test_eq(
+        (p.arch, p.stride, p.start, p.grey_to_rgb, p.recipe, p.contour),
+        ("resnet50", 32, "imagenet", True, "published", "published"),
+    )
+    test_eq(
+        (p.tile, p.view, p.scale, p.n_boxes, p.min_size, p.max_iou),
+        (512, 448, (0.2, 1.0), 10, 32, 0.5),
+    )
+    test_eq(
+        (p.dim, p.queue_size, p.momentum, p.temperature, p.loss_weights),
+        (128, 65536, 0.999, 0.2, (0.8, 0.2, 5.0)),
+    )
+    test_eq(
+        (p.batch, p.lr, p.sgd_momentum, p.weight_decay, p.pairs),
+        (256, 0.03, 0.9, 1e-4, 400 * 460_532),
+    )
 
 
 def test_every_setting_stands_in_the_printed_tables():
-    printed = "\n".join("".join(o["data"].get("text/markdown", "")) for c in CELLS if c["cell_type"] == "code" for o in c["outputs"] if "data" in o)
-    for name, value in asdict(PRESETS["tiny"]).items() if "PYTEST_CURRENT_TEST" in os.environ else ():     # a notebook that is being run has yesterday's tables
-        assert f"| `{name}` |" in printed, f"{name} is new: run tools/run.py nbs/reference/settings.ipynb"
+    printed = "\n".join(
+        "".join(o["data"].get("text/markdown", ""))
+        for c in CELLS
+        if c["cell_type"] == "code"
+        for o in c["outputs"]
+        if "data" in o
+    )
+    for name, value in (
+        asdict(PRESETS["tiny"]).items() if "PYTEST_CURRENT_TEST" in os.environ else ()
+    ):  # a notebook that is being run has yesterday's tables
+        assert f"| `{name}` |" in printed, (
+            f"{name} is new: run tools/run.py nbs/reference/settings.ipynb"
+        )
         line = re.findall(rf"^\| `{name}` \| .* \|$", printed, re.M)[-1]
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        assert shown in line, f"{name}: {line}: run tools/run.py nbs/reference/settings.ipynb"
+        shown = (
+            f"{value:,}"
+            if isinstance(value, int) and not isinstance(value, bool)
+            else ", ".join(map(str, value))
+            if isinstance(value, tuple)
+            else str(value)
+        )
+        assert shown in line, (
+            f"{name}: {line}: run tools/run.py nbs/reference/settings.ipynb"
+        )

@@ -17,39 +17,50 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import torchvision
 from fastcore.test import expect_fail, test_close, test_eq
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.resnet import BasicBlock
 import di3cl
 from di3cl.encoder import Encoder
 from di3cl.model import DI3CL
-from di3cl.sar import Preprocess, SarError, to_unit
+from di3cl.files import SarError
+from di3cl.sar import Preprocess, to_unit
+from di3cl.weights import _seal
 
-VV_VH = Preprocess("db", mean=(-11.2, -17.9), std=(4.1, 4.3), clip=(-32.0, 4.0), channels=("VV", "VH"))
+VV_VH = Preprocess(
+    "db", mean=(-11.2, -17.9), std=(4.1, 4.3), clip=(-32.0, 4.0), channels=("VV", "VH")
+)
+
 
 @contextmanager
 def stand_in(**names):
-    "Others in the place of names that the reader uses."
+    "Put others in the place of names that the reader uses."
     space = load_weights.__globals__
     before = {k: space[k] for k in names}
     space.update(names)
-    try: yield
-    finally: space.update(before)
+    try:
+        yield
+    finally:
+        space.update(before)
+
 
 def small(in_channels=2, **kw):
     "A ResNet-10 whose batch-norm statistics are not those of a new one."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         e = Encoder("resnet10", in_channels, **kw)
-        with torch.no_grad(): e(torch.randn(8, in_channels, 64, 64))
+        with torch.no_grad():
+            e(torch.randn(8, in_channels, 64, 64))
     return e.eval()
 
 
 def test_digest_names_the_numbers():
     a, b = small().state_dict(), small().state_dict()
-    test_eq(digest(a), digest(dict(reversed(b.items()))))                   # order does not matter
+    test_eq(digest(a), digest(dict(reversed(b.items()))))  # order does not matter
     b["layer4.0.conv2.weight"][0, 0, 0, 0] += 1e-6
     assert digest(a) != digest(b)
     assert digest({"x": torch.zeros(2, 3)}) != digest({"x": torch.zeros(3, 2)})
@@ -62,21 +73,41 @@ def test_only_the_online_encoder_is_saved():
         save_weights(model, path, VV_VH, data="sim", seed=3)
         stored = load_file(path)
         test_eq(set(stored), set(model.online.encoder.state_dict()))
-        for k, v in model.online.encoder.state_dict().items(): assert torch.equal(stored[k], v)
+        for k, v in model.online.encoder.state_dict().items():
+            assert torch.equal(stored[k], v)
         label = read_label(path)
         test_eq(label["sha256"], digest(model.encoder.state_dict()))
-        test_eq((label["config"]["queue_size"], label["config"]["loss_weights"]), (8, [0.8, 0.2, 5.0]))
-        test_eq((label["provenance"]["data"], label["provenance"]["seed"], label["provenance"]["torch"]), ("sim", 3, torch.__version__))
+        test_eq(
+            (label["config"]["queue_size"], label["config"]["loss_weights"]),
+            (8, [0.8, 0.2, 5.0]),
+        )
+        test_eq(
+            (
+                label["provenance"]["data"],
+                label["provenance"]["seed"],
+                label["provenance"]["torch"],
+            ),
+            ("sim", 3, torch.__version__),
+        )
 
 
 def test_save_refuses_what_cannot_be_used():
     with TemporaryDirectory() as d:
         path = Path(d) / "a.safetensors"
-        with expect_fail(TypeError, contains="a DI3CL or an Encoder, not Linear"): save_weights(nn.Linear(2, 2), path, VV_VH)
-        with expect_fail(WeightsError, contains="2 channels ('VV', 'VH'), the encoder takes 1"): save_weights(small(1), path, VV_VH)
+        with expect_fail(TypeError, contains="a DI3CL or an Encoder, not Linear"):
+            save_weights(nn.Linear(2, 2), path, VV_VH)
+        with expect_fail(
+            WeightsError, contains="2 channels ('VV', 'VH'), the encoder takes 1"
+        ):
+            save_weights(small(1), path, VV_VH)
         broken = small()
-        broken.conv1.weight.data[0, 0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
-        with expect_fail(WeightsError, contains="3 values are NaN or infinite (first in conv1.weight)"): save_weights(broken, path, VV_VH)
+        broken.conv1.weight.data[0, 0, 0, :3] = torch.tensor(
+            [torch.nan, torch.inf, -torch.inf]
+        )
+        with expect_fail(
+            WeightsError, contains="3 values are NaN or infinite (first in conv1.weight)"
+        ):
+            save_weights(broken, path, VV_VH)
         test_eq(os.listdir(d), [])
 
 
@@ -88,10 +119,16 @@ def test_what_is_saved_comes_back():
             save_weights(saved, path, VV_VH)
             before = torch.get_rng_state()
             encoder, prep = load_weights(path)
-            assert torch.equal(torch.get_rng_state(), before)                # loading draws no random numbers
-            test_eq((prep, encoder.stride, encoder.widths, encoder.training), (VV_VH, stride, saved.widths, False))
+            assert torch.equal(
+                torch.get_rng_state(), before
+            )  # loading draws no random numbers
+            test_eq(
+                (prep, encoder.stride, encoder.widths, encoder.training),
+                (VV_VH, stride, saved.widths, False),
+            )
             x = torch.randn(2, 2, 64, 64)
-            for a, b in zip(saved(x), encoder(x)): assert torch.equal(a, b)
+            for a, b in zip(saved(x), encoder(x)):
+                assert torch.equal(a, b)
             assert all(p.requires_grad for p in encoder.parameters())
 
 
@@ -101,8 +138,10 @@ def test_the_contract_refuses_another_unit_or_channel_count():
         encoder, prep = load_weights(Path(d) / "a.safetensors")
     x = torch.randn(1, 2, 64, 64) - 12
     encoder(prep(x, "db"))
-    with expect_fail(ValueError, contains="expects db, this is amplitude"): prep(x.abs(), "amplitude")
-    with expect_fail(ValueError, contains="VV, VH"): prep(x[:, :1], "db")
+    with expect_fail(ValueError, contains="expects db, this is amplitude"):
+        prep(x.abs(), "amplitude")
+    with expect_fail(ValueError, contains="VV, VH"):
+        prep(x[:, :1], "db")
 
 
 def test_load_gives_what_a_path_or_the_folder_of_a_run_holds():
@@ -112,9 +151,12 @@ def test_load_gives_what_a_path_or_the_folder_of_a_run_holds():
         x = torch.randn(2, 2, 64, 64) - 12
         for source in (d, Path(d), path, str(path)):
             net = di3cl.load(source)
-            for a, b in zip(saved(VV_VH(x, "db")), net(x, "db")): assert torch.equal(a, b)
+            for a, b in zip(saved(VV_VH(x, "db")), net(x, "db")):
+                assert torch.equal(a, b)
             encoder, preprocess = net
-            test_eq((encoder is net.encoder, encoder.training, preprocess), (True, False, VV_VH))
+            test_eq(
+                (encoder is net.encoder, encoder.training, preprocess), (True, False, VV_VH)
+            )
 
 
 def test_load_refuses_another_unit_count_or_order_of_channels():
@@ -122,45 +164,87 @@ def test_load_refuses_another_unit_count_or_order_of_channels():
         save_weights(small(), Path(d) / FILE, VV_VH)
         net = di3cl.load(d)
     x = torch.randn(1, 2, 64, 64) - 12
-    with expect_fail(SarError, contains="expects db, this is amplitude"): net(x.abs(), "amplitude")
-    with expect_fail(SarError, contains="with channels VV, VH; this is (1, 1, 64, 64)"): net(x[:, :1], "db")
-    with expect_fail(SarError, contains="VV, VH, in this order; these are VH, VV"): net(x, "db", channels=("VH", "VV"))
+    with expect_fail(SarError, contains="expects db, this is amplitude"):
+        net(x.abs(), "amplitude")
+    with expect_fail(SarError, contains="with channels VV, VH; this is (1, 1, 64, 64)"):
+        net(x[:, :1], "db")
+    with expect_fail(SarError, contains="VV, VH, in this order; these are VH, VV"):
+        net(x, "db", channels=("VH", "VV"))
     assert torch.equal(net(x, "db", channels=["VV", "VH"])[3], net(x, "db")[3])
 
 
 def test_a_name_that_is_nothing_is_refused_at_once():
+    names = ["weights", "runs/mine.safetensors", "/user/name", "./user/name"]
+    names += ["user/name/more", "../name", "user/", Path("user/name")]
+    why = "there is no such file or folder, and a Hugging Face id is user/name"
     with TemporaryDirectory() as d, stand_in(_from_hub=None):
-        for name in (Path("user/name"), "weights", "runs/mine.safetensors", "/user/name", "./user/name", "user/name/more", "../name", "user/"):
-            with expect_fail(WeightsError, contains=f"{name}: there is no such file or folder, and a Hugging Face id is user/name"): load(name)
-        with expect_fail(WeightsError, contains=f"{d}: no weights.safetensors in this folder; a run writes it at its end"): load(d)
-        with expect_fail(WeightsError, contains="leave revision='v1' out"): load(d, revision="v1")
+        for name in names:
+            with expect_fail(WeightsError, contains=f"{name}: {why}"):
+                load(name)
+        why = "no weights.safetensors in this folder; a run writes it at its end"
+        with expect_fail(WeightsError, contains=f"{d}: {why}"):
+            load(d)
+        with expect_fail(WeightsError, contains="leave revision='v1' out"):
+            load(d, revision="v1")
 
 
 class Hub(BaseHTTPRequestHandler):
-    "What the hub's client asks of a hub. `files` maps user/name to {file: bytes}; one revision, main."
+    "A hub with one revision, main. `files` maps user/name to {file: bytes}."
+
     files = {}
+
     def do_HEAD(self, body=False):
         user, name, _, revision, file = self.path.strip("/").split("/")
         repo = self.files.get(f"{user}/{name}")
-        wrong = "RepoNotFound" if repo is None else "RevisionNotFound" if revision != "main" else "EntryNotFound" if file not in repo else None
+        wrong = None
+        if repo is None:
+            wrong = "RepoNotFound"
+        elif revision != "main":
+            wrong = "RevisionNotFound"
+        elif file not in repo:
+            wrong = "EntryNotFound"
         data = b"" if wrong else repo[file]
         self.send_response(404 if wrong else 200)
-        for k, v in {"X-Error-Code": wrong or "", "X-Repo-Commit": "c" * 40, "ETag": '"1"', "Content-Length": str(len(data))}.items(): self.send_header(k, v)
+        for k, v in {
+            "X-Error-Code": wrong or "",
+            "X-Repo-Commit": "c" * 40,
+            "ETag": '"1"',
+            "Content-Length": str(len(data)),
+        }.items():
+            self.send_header(k, v)
         self.end_headers()
-        if body: self.wfile.write(data)
-    def do_GET(self): self.do_HEAD(body=True)
-    def log_message(self, *args): pass
+        if body:
+            self.wfile.write(data)
+
+    def do_GET(self):
+        self.do_HEAD(body=True)
+
+    def log_message(self, *args):
+        pass
+
 
 @contextmanager
 def small_hub(cache, **files):
     "The real client, sent to a hub on this machine."
-    huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
+    huggingface_hub = pytest.importorskip(
+        "huggingface_hub", reason="the extra `hub` is not installed"
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Hub,), {"files": files}))
     Thread(target=server.serve_forever, daemon=True).start()
-    there = partial(huggingface_hub.hf_hub_download, endpoint=f"http://127.0.0.1:{server.server_port}", cache_dir=cache)
+    there = partial(
+        huggingface_hub.hf_hub_download,
+        endpoint=f"http://127.0.0.1:{server.server_port}",
+        cache_dir=cache,
+    )
     try:
-        with patch("huggingface_hub.hf_hub_download", there), patch.dict(os.environ, no_proxy="127.0.0.1"): yield there
-    finally: server.shutdown(); server.server_close()
+        with (
+            patch("huggingface_hub.hf_hub_download", there),
+            patch.dict(os.environ, no_proxy="127.0.0.1"),
+        ):
+            yield there
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache():
@@ -169,43 +253,76 @@ def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache():
         save_weights(saved, path, VV_VH)
         x = torch.randn(1, 2, 64, 64) - 12
         with small_hub(f"{d}/cache", **{"di3cl/sim": {FILE: path.read_bytes()}}) as there:
-            for revision in (None, "main"): assert torch.equal(load("di3cl/sim", revision)(x, "db")[3], saved(VV_VH(x, "db"))[3])
-        with patch("huggingface_hub.hf_hub_download", partial(there, local_files_only=True)):      # no network any more
+            for revision in (None, "main"):
+                y = load("di3cl/sim", revision)(x, "db")
+                assert torch.equal(y[3], saved(VV_VH(x, "db"))[3])
+        offline = partial(there, local_files_only=True)
+        with patch("huggingface_hub.hf_hub_download", offline):
             assert torch.equal(load("di3cl/sim")(x, "db")[3], saved(VV_VH(x, "db"))[3])
-            with expect_fail(WeightsError, contains="runs/mien: there is no such file or folder here, and as a Hugging Face id: the hub cannot be reached"): load("runs/mien")
+            why = "no such file or folder here, and as a Hugging Face id: the hub cannot be"
+            with expect_fail(WeightsError, contains=f"runs/mien: there is {why} reached"):
+                load("runs/mien")
 
 
 def test_a_hub_that_has_no_weights_says_so_in_one_line():
-    with TemporaryDirectory() as d, small_hub(d, **{"di3cl/sim": {FILE: b"<html>"}, "di3cl/text": {}}):
-        with expect_fail(WeightsError, contains="there is no such repository, or none you may read"): load("di3cl/none")
-        with expect_fail(WeightsError, contains="it has no revision 'v9'"): load("di3cl/sim", revision="v9")
-        with expect_fail(WeightsError, contains="it holds no weights.safetensors"): load("di3cl/text")
-        with expect_fail(WeightsError, contains="not a safetensors file"): load("di3cl/sim")
-        with expect_fail(WeightsError, contains="it cannot be had: HFValidationError: Cannot have -- or .."): load("di3cl/a--b")
+    with (
+        TemporaryDirectory() as d,
+        small_hub(d, **{"di3cl/sim": {FILE: b"<html>"}, "di3cl/text": {}}),
+    ):
+        with expect_fail(
+            WeightsError, contains="there is no such repository, or none you may read"
+        ):
+            load("di3cl/none")
+        with expect_fail(WeightsError, contains="it has no revision 'v9'"):
+            load("di3cl/sim", revision="v9")
+        with expect_fail(WeightsError, contains="it holds no weights.safetensors"):
+            load("di3cl/text")
+        with expect_fail(WeightsError, contains="not a safetensors file"):
+            load("di3cl/sim")
+        with expect_fail(
+            WeightsError,
+            contains="it cannot be had: HFValidationError: Cannot have -- or ..",
+        ):
+            load("di3cl/a--b")
         for error in (OSError("No space left on device"), RuntimeError("")):
-            with patch("huggingface_hub.hf_hub_download", side_effect=error), expect_fail(WeightsError, contains=f"had: {type(error).__name__}: {error}"): load("a/b")
-    with patch.dict(sys.modules, huggingface_hub=None), expect_fail(WeightsError, contains="pip install 'di3cl[hub]'"): load("di3cl/sim")
+            with (
+                patch("huggingface_hub.hf_hub_download", side_effect=error),
+                expect_fail(WeightsError, contains=f"had: {type(error).__name__}: {error}"),
+            ):
+                load("a/b")
+    with (
+        patch.dict(sys.modules, huggingface_hub=None),
+        expect_fail(WeightsError, contains="pip install 'di3cl[hub]'"),
+    ):
+        load("di3cl/sim")
 
 
 def test_import_di3cl_stays_light():
-    code = "import sys, di3cl; assert 'load' in dir(di3cl) and not {'torch', 'numpy'} & set(sys.modules)"
+    code = """import sys, di3cl
+assert 'load' in dir(di3cl) and not {'torch', 'numpy'} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
     assert di3cl.load is sys.modules["di3cl.weights"].load
-    with expect_fail(AttributeError, contains="has no attribute 'laod'"): di3cl.laod
+    with expect_fail(AttributeError, contains="has no attribute 'laod'"):
+        di3cl.laod
 
 
 def retouched(path, tensors=None, sealed=True, **label):
-    "A copy of a weights file with other tensors, or other words on its label (None: the word is missing), sealed anew or not."
-    with safe_open(path, "pt") as f: meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    "A copy with other tensors, or other words on its label (None: no such word)."
+    with safe_open(path, "pt") as f:
+        meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
     meta = {k: v for k, v in (meta | label).items() if v is not None}
-    if sealed and {"format", *LABEL} <= set(meta): meta["seal"] = _seal([meta[k] for k in ("format", *LABEL)])
+    if sealed and {"format", *LABEL} <= set(meta):
+        meta["seal"] = _seal([meta[k] for k in ("format", *LABEL)])
     save_file(state | (tensors or {}), path.with_name("retouched.safetensors"), meta)
     return path.with_name("retouched.safetensors")
+
 
 def written(path, data):
     "A file next to `path` that holds these bytes."
     path.with_name("b.safetensors").write_bytes(data)
     return path.with_name("b.safetensors")
+
 
 def disguised(path):
     "A pickle named like weights."
@@ -218,43 +335,74 @@ def test_files_that_are_no_weights_are_refused_by_name():
         path = Path(d) / "a.safetensors"
         save_weights(small(), path, VV_VH)
         good = path.read_bytes()
-        with expect_fail(WeightsError, contains="c.safetensors: there is no such file"): load_weights(Path(d) / "c.safetensors")
-        with expect_fail(WeightsError, contains="there is no such file"): load_weights(d)
+        with expect_fail(WeightsError, contains="c.safetensors: there is no such file"):
+            load_weights(Path(d) / "c.safetensors")
+        with expect_fail(WeightsError, contains="there is no such file"):
+            load_weights(d)
         for n in (20, 500, 5_000, len(good) // 2, len(good) - 1):
-            with expect_fail(WeightsError, contains="cut short or damaged"): load_weights(written(path, good[:n]))
-        with expect_fail(WeightsError, contains="cut short or damaged"): load_weights(written(path, good + b"tail"))
+            with expect_fail(WeightsError, contains="cut short or damaged"):
+                load_weights(written(path, good[:n]))
+        with expect_fail(WeightsError, contains="cut short or damaged"):
+            load_weights(written(path, good + b"tail"))
         for junk in (b"", b"hello", b"<html>404 not found</html>"):
-            with expect_fail(WeightsError, contains="not a safetensors file"): load_weights(written(path, junk))
-        with expect_fail(WeightsError, contains="PyTorch pickle"): load_weights(disguised(path))
+            with expect_fail(WeightsError, contains="not a safetensors file"):
+                load_weights(written(path, junk))
+        with expect_fail(WeightsError, contains="PyTorch pickle"):
+            load_weights(disguised(path))
         torch.save({}, Path(d) / "old.pth", _use_new_zipfile_serialization=False)
-        with expect_fail(WeightsError, contains="PyTorch pickle"): load_weights(Path(d) / "old.pth")
+        with expect_fail(WeightsError, contains="PyTorch pickle"):
+            load_weights(Path(d) / "old.pth")
 
 
 def test_a_header_that_begins_like_a_pickle_is_no_pickle():
     with TemporaryDirectory() as d:
         path = Path(d) / "a.safetensors"
         header = json.dumps({"__metadata__": {"note": ""}})
-        header = json.dumps({"__metadata__": {"note": " " * (640 - len(header))}}).encode()          # its length, 640, is the bytes 80 02
+        header = json.dumps(
+            {"__metadata__": {"note": " " * (640 - len(header))}}
+        ).encode()  # its length, 640, is the bytes 80 02
         path.write_bytes(struct.pack("<Q", len(header)) + header)
-        with expect_fail(WeightsError, contains="no label that this di3cl reads"): load_weights(path)
+        with expect_fail(WeightsError, contains="no label that this di3cl reads"):
+            load_weights(path)
 
 
 def test_labels_that_lie_are_refused_by_name():
     with TemporaryDirectory() as d:
         path = Path(d) / "a.safetensors"
         save_weights(small(), path, VV_VH)
-        say = lambda **kw: json.dumps(dict(arch="resnet10", in_channels=2, stride=32) | kw)
-        with expect_fail(WeightsError, contains="no label that this di3cl reads"): load_weights(retouched(path, format=None))
-        with expect_fail(WeightsError, contains=f"format is 'di3cl-encoder-1', not '{FORMAT}'"): load_weights(retouched(path, format="di3cl-encoder-1"))
-        with expect_fail(WeightsError, contains="cannot be read: config"): load_weights(retouched(path, config="[" * 100_000))
-        with expect_fail(WeightsError, contains="the label lacks preprocess, sha256"): load_weights(retouched(path, preprocess=None, sha256=None))
-        with expect_fail(WeightsError, contains="cannot be read: preprocess"): load_weights(retouched(path, preprocess="{unit: db"))
-        with expect_fail(WeightsError, contains="no encoder called 'vgg16'"): load_weights(retouched(path, encoder=say(arch="vgg16")))
-        with expect_fail(WeightsError, contains="not a resnet18 with 2 channels: 48 tensors missing"): load_weights(retouched(path, encoder=say(arch="resnet18")))
-        with expect_fail(WeightsError, contains="conv1.weight is (64, 2, 7, 7), not (64, 1, 7, 7)"): load_weights(retouched(path, encoder=say(in_channels=1)))
-        with expect_fail(WeightsError, contains="unknown unit 'volts'"): load_weights(retouched(path, preprocess=json.dumps(VV_VH.to_dict() | {"unit": "volts"})))
+
+        def say(**kw):
+            return json.dumps(dict(arch="resnet10", in_channels=2, stride=32) | kw)
+
+        with expect_fail(WeightsError, contains="no label that this di3cl reads"):
+            load_weights(retouched(path, format=None))
+        with expect_fail(
+            WeightsError, contains=f"format is 'di3cl-encoder-1', not '{FORMAT}'"
+        ):
+            load_weights(retouched(path, format="di3cl-encoder-1"))
+        with expect_fail(WeightsError, contains="cannot be read: config"):
+            load_weights(retouched(path, config="[" * 100_000))
+        with expect_fail(WeightsError, contains="the label lacks preprocess, sha256"):
+            load_weights(retouched(path, preprocess=None, sha256=None))
+        with expect_fail(WeightsError, contains="cannot be read: preprocess"):
+            load_weights(retouched(path, preprocess="{unit: db"))
+        with expect_fail(WeightsError, contains="no encoder called 'vgg16'"):
+            load_weights(retouched(path, encoder=say(arch="vgg16")))
+        with expect_fail(
+            WeightsError, contains="not a resnet18 with 2 channels: 48 tensors missing"
+        ):
+            load_weights(retouched(path, encoder=say(arch="resnet18")))
+        with expect_fail(
+            WeightsError, contains="conv1.weight is (64, 2, 7, 7), not (64, 1, 7, 7)"
+        ):
+            load_weights(retouched(path, encoder=say(in_channels=1)))
+        with expect_fail(WeightsError, contains="unknown unit 'volts'"):
+            load_weights(
+                retouched(path, preprocess=json.dumps(VV_VH.to_dict() | {"unit": "volts"}))
+            )
         one = json.dumps(dict(unit="db", mean=[0], std=[1], clip=[-9, 9], channels=["VV"]))
-        with expect_fail(WeightsError, contains="1 channels ('VV',), the encoder takes 2"): load_weights(retouched(path, preprocess=one))
+        with expect_fail(WeightsError, contains="1 channels ('VV',), the encoder takes 2"):
+            load_weights(retouched(path, preprocess=one))
 
 
 def test_numbers_that_were_changed_are_refused_by_name():
@@ -264,21 +412,33 @@ def test_numbers_that_were_changed_are_refused_by_name():
         w = load_file(path)["conv1.weight"]
         holed = w.clone()
         holed[0, 0, 0, 0] = torch.nan
-        with expect_fail(WeightsError, contains="sha256 differs"): load_weights(retouched(path, {"conv1.weight": holed}))
+        with expect_fail(WeightsError, contains="sha256 differs"):
+            load_weights(retouched(path, {"conv1.weight": holed}))
         signed = json.dumps(digest(load_file(path) | {"conv1.weight": holed}))
-        with expect_fail(WeightsError, contains="1 values are NaN or infinite (first in conv1.weight)"): load_weights(retouched(path, {"conv1.weight": holed}, sha256=signed))
-        with expect_fail(WeightsError, contains="sha256 differs"): load_weights(retouched(path, {"conv1.weight": -w}))
-        flipped = bytearray(path.read_bytes()); flipped[-1] ^= 1                                     # one bit, in the last number
-        with expect_fail(WeightsError, contains="sha256 differs"): load_weights(written(path, bytes(flipped)))
+        with expect_fail(
+            WeightsError, contains="1 values are NaN or infinite (first in conv1.weight)"
+        ):
+            load_weights(retouched(path, {"conv1.weight": holed}, sha256=signed))
+        with expect_fail(WeightsError, contains="sha256 differs"):
+            load_weights(retouched(path, {"conv1.weight": -w}))
+        flipped = bytearray(path.read_bytes())
+        flipped[-1] ^= 1  # one bit, in the last number
+        with expect_fail(WeightsError, contains="sha256 differs"):
+            load_weights(written(path, bytes(flipped)))
 
 
 class Thin(Encoder):
-    "A ResNet of four channels in a file of 15 kB, which can be read a thousand times in seconds."
+    "A ResNet of four channels in a file of 15 kB, quickly read a thousand times."
+
     def __init__(self, arch="resnet10", in_channels=2, stride=32):
         nn.Module.__init__(self)
         self.arch, self.in_channels, self.stride = arch, in_channels, stride
-        self.conv1, self.bn1 = nn.Conv2d(in_channels, 4, 7, bias=False), nn.BatchNorm2d(4)
-        self.layer1, self.layer2, self.layer3, self.layer4 = (nn.Sequential(BasicBlock(4, 4)) for _ in range(4))
+        self.conv1 = nn.Conv2d(in_channels, 4, 7, bias=False)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(BasicBlock(4, 4)) for _ in range(4)
+        )
+
 
 def thin_file(path):
     "The bytes of a good file, left at `path`."
@@ -290,104 +450,166 @@ def thin_file(path):
 
 def parts(data):
     "(where the label ends, where the header ends) in the bytes of a safetensors file."
-    return data.index(b'},"', data.index(b"__metadata__")), 8 + int.from_bytes(data[:8], "little")
+    label_end = data.index(b'},"', data.index(b"__metadata__"))
+    return label_end, 8 + int.from_bytes(data[:8], "little")
+
 
 def flip(data, start, stop, r):
     "One bit in a byte of [start, stop)."
     at = r.randrange(start, stop)
-    return data[:at] + bytes([data[at] ^ 1 << r.randrange(8)]) + data[at + 1:]
+    return data[:at] + bytes([data[at] ^ 1 << r.randrange(8)]) + data[at + 1 :]
+
 
 def stretch(data, r, change):
     "`change` applied to a random stretch of up to 200 bytes."
-    a = r.randrange(len(data)); b = a + r.randrange(1, 200)
+    a = r.randrange(len(data))
+    b = a + r.randrange(1, 200)
     return data[:a] + change(data[a:b]) + data[b:]
 
+
 def edit(data, r, change):
-    "`change(header, name of a random tensor)` on the header as JSON, written back with its true length."
+    "Call `change(header, name of a random tensor)`, and write the header back."
     end = parts(data)[1]
     header = json.loads(data[8:end])
     change(header, r.choice([k for k in header if k != "__metadata__"]))
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data[end:]
 
-def field(key, values): return lambda d, r: edit(d, r, lambda h, k: h[k].update({key: r.choice(values)}))
+
+def field(key, values):
+    return lambda d, r: edit(d, r, lambda h, k: h[k].update({key: r.choice(values)}))
 
 
 def exchange(header, k):
     "The numbers of this tensor for those of another one like it."
-    other = next((n for n in header if n != k and header[n].get("shape") == header[k]["shape"]), k)
-    header[k]["data_offsets"], header[other]["data_offsets"] = header[other]["data_offsets"], header[k]["data_offsets"]
+    other = next(
+        (n for n in header if n != k and header[n].get("shape") == header[k]["shape"]),
+        k,
+    )
+    a, b = header[k], header[other]
+    a["data_offsets"], b["data_offsets"] = b["data_offsets"], a["data_offsets"]
+
 
 def reword(data, r):
     "Another character, or another word, on the label."
     key = r.choice(["format", *LABEL, "seal"])
+
     def change(header, _):
         word, at = header["__metadata__"][key], r.randrange(64)
-        header["__metadata__"][key] = r.choice([word[:at] + r.choice('0123456789.-e"[{,aé') + word[at + 1:], word[:at], "", "null", "NaN", "[" * 5000, "1" * 5000])
+        other = word[:at] + r.choice('0123456789.-e"[{,aé') + word[at + 1 :]
+        words = [other, word[:at], "", "null", "NaN", "[" * 5000, "1" * 5000]
+        header["__metadata__"][key] = r.choice(words)
+
     return edit(data, r, change)
 
-def rename(header, k): header[k[:-1] + "_"] = header.pop(k)
-def add(shape): return lambda header, k: header.update(more=dict(dtype="F32", shape=shape, data_offsets=[0, 0]))
+
+def rename(header, k):
+    header[k[:-1] + "_"] = header.pop(k)
 
 
-LENGTHS = (0, 2, 2 ** 24, 2 ** 63, 2 ** 64 - 1)
-KINDS = "F64 F16 BF16 I64 I32 U64 U32 U8 BOOL C64 F8_E4M3 F8_E8M0 F6_E2M3 F4 F31".split()
-SHAPES = ([2 ** 62], [2 ** 63, 0], [0, 2 ** 40], [-1], [1.5], [], [4], [4, 4, 3, 3], [4, 3, 3, 4], [36, 4], [1] * 500)
-PLACES = ([0, 0], [0, 8], [8, 0], [0, 16], [16, 32], [0, 2 ** 63], [2 ** 63, 2 ** 64 - 1], [2 ** 64 - 8, 8], [-8, 8])
+def add(shape):
+    return lambda header, k: header.update(
+        more=dict(dtype="F32", shape=shape, data_offsets=[0, 0])
+    )
+
+
+LENGTHS = (0, 2, 2**24, 2**63, 2**64 - 1)
+DTYPES = (
+    "F64 F16 BF16 I64 I32 U64 U32 U8 BOOL C64 F8_E4M3 F8_E8M0 F6_E2M3 F4 F31".split()
+)
+SHAPES = [[2**62], [2**63, 0], [0, 2**40], [-1], [1.5], [], [4], [4, 4, 3, 3]]
+SHAPES += [[4, 3, 3, 4], [36, 4], [1] * 500]
+PLACES = [[0, 0], [0, 8], [8, 0], [0, 16], [16, 32], [0, 2**63], [-8, 8]]
+PLACES += [[2**63, 2**64 - 1], [2**64 - 8, 8]]
+
+
+def odd_length(d, r):
+    near = parts(d)[1] - 8 + r.randrange(-9, 9)
+    return struct.pack("<Q", r.choice([*LENGTHS, r.getrandbits(64), near])) + d[8:]
+
+
 SPOILS = {
     "a bit of the label": lambda d, r: flip(d, 8, parts(d)[0], r),
     "a bit of the list of tensors": lambda d, r: flip(d, *parts(d), r),
     "a bit of the numbers": lambda d, r: flip(d, parts(d)[1], len(d), r),
-    "cut short": lambda d, r: d[:r.randrange(len(d))],
+    "cut short": lambda d, r: d[: r.randrange(len(d))],
     "a stretch lost": lambda d, r: stretch(d, r, lambda s: b""),
     "a stretch twice": lambda d, r: stretch(d, r, lambda s: s + s),
     "a stretch of noise": lambda d, r: stretch(d, r, lambda s: r.randbytes(len(s))),
     "a stretch of zeros": lambda d, r: stretch(d, r, lambda s: bytes(len(s))),
-    "another length of the header": lambda d, r: struct.pack("<Q", r.choice([*LENGTHS, r.getrandbits(64), parts(d)[1] - 8 + r.randrange(-9, 9)])) + d[8:],
+    "another length of the header": odd_length,
     "a word on the label": reword,
-    "another kind of number": field("dtype", KINDS),
+    "another kind of number": field("dtype", DTYPES),
     "another shape": field("shape", SHAPES),
     "another place": field("data_offsets", PLACES),
     "another name": lambda d, r: edit(d, r, rename),
-    "one empty tensor more": lambda d, r: edit(d, r, add(r.choice([[0], [0, 2 ** 40], [0, 2 ** 62], [0, 2 ** 63]]))),
+    "one empty tensor more": lambda d, r: edit(
+        d, r, add(r.choice([[0], [0, 2**40], [0, 2**62], [0, 2**63]]))
+    ),
     "two tensors exchanged": lambda d, r: edit(d, r, exchange),
 }
 
 
-GUARDS = {"not a safetensors file": "no safetensors", "cut short or damaged": "safetensors' reader", "a PyTorch pickle": "pickle", "no label that": "format", "the label lacks": "missing word",
-          "its seal differs": "seal", "cannot be read": "JSON",
-          "nothing this program knows": "meaning", "they must be the same": "channels", "its tensors are not": "fit", "sha256 differs": "sha256"}
+GUARDS = {
+    "not a safetensors file": "no safetensors",
+    "cut short or damaged": "safetensors' reader",
+    "a PyTorch pickle": "pickle",
+    "no label that": "format",
+    "the label lacks": "missing word",
+    "its seal differs": "seal",
+    "cannot be read": "JSON",
+    "nothing this program knows": "meaning",
+    "they must be the same": "channels",
+    "its tensors are not": "fit",
+    "sha256 differs": "sha256",
+}
+
 
 def held(path):
     "All that a file holds, to be compared."
     encoder, preprocess = load_weights(path)
     return save(encoder.state_dict()), preprocess, read_label(path)
 
+
 def outcome(path, data, want):
     "Which guard refuses these bytes; 'loads' when they hold exactly what is wanted."
     path.write_bytes(data)
-    try: got = held(path)
+    try:
+        got = held(path)
     except WeightsError as e:
         assert "\n" not in str(e) and str(path) in str(e), e
         return next(name for words, name in GUARDS.items() if words in str(e))
     assert got == want, "a wrong load"
     return "loads"
 
+
 def spoil(folder, n, seed=0):
     "Counter of (way, guard) over n spoiled files, each way in turn."
     path = folder / "thin.safetensors"
     good, want, ways = thin_file(path), held(path), list(SPOILS)
-    return Counter((way, outcome(path, SPOILS[way](good, random.Random(f"{seed} {i}")), want)) for i in range(n) for way in [ways[i % len(ways)]])
+    return Counter(
+        (way, outcome(path, SPOILS[way](good, random.Random(f"{seed} {i}")), want))
+        for i in range(n)
+        for way in [ways[i % len(ways)]]
+    )
+
 
 @contextmanager
 def at_most(gigabytes):
-    "Whoever asks for more memory than this, beyond what the process has, is refused it (on Linux)."
-    if sys.platform != "linux": yield; return
+    "Refuse memory beyond this much more than the process has (on Linux)."
+    if sys.platform != "linux":
+        yield
+        return
     import resource
-    old, now = resource.getrlimit(resource.RLIMIT_AS), int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + gigabytes * 2 ** 30, old[1]))
-    try: yield
-    finally: resource.setrlimit(resource.RLIMIT_AS, old)
+
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    now = pages * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + gigabytes * 2**30, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, old)
 
 
 def test_a_thousand_spoiled_files_give_one_line_or_what_was_saved():
@@ -395,56 +617,76 @@ def test_a_thousand_spoiled_files_give_one_line_or_what_was_saved():
         counts = spoil(Path(d), 1000, seed=1)
     test_eq(sum(counts.values()), 1000)
     reached = {guard for _, guard in counts}
-    assert reached >= {"safetensors' reader", "format", "seal", "fit", "sha256", "loads"}, reached          # chance found every one of them
-    assert {g for way, g in counts if way.startswith("a bit")}.isdisjoint({"loads"})                        # no bit flips unnoticed
+    assert reached >= {"safetensors' reader", "format", "seal", "fit", "sha256", "loads"}, (
+        reached
+    )  # chance found every one of them
+    assert {g for way, g in counts if way.startswith("a bit")}.isdisjoint(
+        {"loads"}
+    )  # no bit flips unnoticed
 
 
 def test_a_wrong_load_would_be_seen():
     with TemporaryDirectory() as d, stand_in(Encoder=Thin):
-        with stand_in(_seal=lambda texts: "asleep"), expect_fail(AssertionError, contains="a wrong load"): spoil(Path(d), 1000)
-        with stand_in(digest=lambda state: "asleep"), expect_fail(AssertionError, contains="a wrong load"): spoil(Path(d), 1000)
+        with (
+            stand_in(_seal=lambda texts: "asleep"),
+            expect_fail(AssertionError, contains="a wrong load"),
+        ):
+            spoil(Path(d), 1000)
+        with (
+            stand_in(digest=lambda state: "asleep"),
+            expect_fail(AssertionError, contains="a wrong load"),
+        ):
+            spoil(Path(d), 1000)
 
 
 def test_a_bright_city_is_clipped():
-    prep = Preprocess("intensity", mean=(0.,), std=(1.,), clip=(0., 3.), channels=("VV",))
-    city = torch.full((1, 1, 2, 2), 8.)
+    prep = Preprocess(
+        "intensity", mean=(0.0,), std=(1.0,), clip=(0.0, 3.0), channels=("VV",)
+    )
+    city = torch.full((1, 1, 2, 2), 8.0)
     test_close(to_unit(city, "db", "intensity")[0, 0, 0, 0].item(), 6.31, eps=1e-2)
-    test_close(prep(to_unit(city, "db", "intensity"), "intensity"), torch.full((1, 1, 2, 2), 3.))
-    with expect_fail(ValueError, contains="expects intensity, this is db"): prep(city, "db")
+    test_close(
+        prep(to_unit(city, "db", "intensity"), "intensity"), torch.full((1, 1, 2, 2), 3.0)
+    )
+    with expect_fail(ValueError, contains="expects intensity, this is db"):
+        prep(city, "db")
 
 
 def test_the_two_checksums_guard_different_things():
     with TemporaryDirectory() as d:
         a, b, net = Path(d) / "a.safetensors", Path(d) / "b.safetensors", Thin()
-        save_weights(net, a, VV_VH, data="sim"); save_weights(net, b, VV_VH, data="simulated")
+        save_weights(net, a, VV_VH, data="sim")
+        save_weights(net, b, VV_VH, data="simulated")
         test_eq(read_label(a)["sha256"], read_label(b)["sha256"])
-        with safe_open(a, "pt") as f, safe_open(b, "pt") as g: assert f.metadata()["seal"] != g.metadata()["seal"]
-        with expect_fail(ValueError, contains="its seal differs"): load_weights(retouched(a, sealed=False, preprocess=json.dumps(VV_VH.to_dict() | {"mean": [-12.2, -17.9]})))
-        data = bytearray(a.read_bytes()); data[-1] ^= 1; b.write_bytes(data)
-        with stand_in(Encoder=Thin), expect_fail(ValueError, contains="sha256 differs"): load_weights(b)
+        with safe_open(a, "pt") as f, safe_open(b, "pt") as g:
+            assert f.metadata()["seal"] != g.metadata()["seal"]
+        with expect_fail(ValueError, contains="its seal differs"):
+            load_weights(
+                retouched(
+                    a,
+                    sealed=False,
+                    preprocess=json.dumps(VV_VH.to_dict() | {"mean": [-12.2, -17.9]}),
+                )
+            )
+        data = bytearray(a.read_bytes())
+        data[-1] ^= 1
+        b.write_bytes(data)
+        with stand_in(Encoder=Thin), expect_fail(ValueError, contains="sha256 differs"):
+            load_weights(b)
 
-
-import json
-from tempfile import TemporaryDirectory
-
-import pytest
-import torch
-import torchvision
-from fastcore.test import expect_fail, test_eq
-from safetensors import safe_open
-from safetensors.torch import load_file
-from torch import nn
-from torchvision.models.feature_extraction import create_feature_extractor
-from di3cl.encoder import Encoder
-from di3cl.sar import Preprocess
 
 def some_file(folder, arch="resnet18", channels=1, stride=32):
     "A weights file whose batch norm has seen something."
     torch.manual_seed(0)
     encoder = Encoder(arch, channels, stride)
-    with torch.no_grad(): encoder(torch.randn(8, channels, 64, 64))
-    save_weights(encoder, f"{folder}/w.safetensors", Preprocess("db", (-11.,) * channels, (4.,) * channels, (-32., 4.), ("VV", "VH", "HH")[:channels]))
+    with torch.no_grad():
+        encoder(torch.randn(8, channels, 64, 64))
+    names = ("VV", "VH", "HH")[:channels]
+    mean, std = (-11.0,) * channels, (4.0,) * channels
+    preprocess = Preprocess("db", mean, std, (-32.0, 4.0), names)
+    save_weights(encoder, f"{folder}/w.safetensors", preprocess)
     return f"{folder}/w.safetensors"
+
 
 @torch.no_grad()
 def stages(net, x):
@@ -455,19 +697,29 @@ def stages(net, x):
 
 CASES = [(arch, channels) for arch in ("resnet18", "resnet50") for channels in (1, 3)]
 
+
 def same(net, file, channels):
     "Do the last four maps of `net` equal those of our own encoder, bit for bit?"
     x = torch.randn(2, channels, 96, 64, generator=torch.Generator().manual_seed(1))
-    return [torch.equal(a, b) for a, b in zip(stages(net, x), stages(load_weights(file)[0], x), strict=True)]
+    return [
+        torch.equal(a, b)
+        for a, b in zip(stages(net, x), stages(load_weights(file)[0], x), strict=True)
+    ]
+
 
 def in_torchvision(file, arch, channels):
     net = torchvision.models.get_model(arch)
     net.fc = nn.Identity()
-    if channels != 3: net.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    if channels != 3:
+        net.conv1 = nn.Conv2d(
+            channels, 64, kernel_size=7, stride=2, padding=3, bias=False
+        )
     net.load_state_dict(load_file(file))
     return net
 
-def four_stages(net): return create_feature_extractor(net.eval(), [f"layer{i}" for i in range(1, 5)])
+
+def four_stages(net):
+    return create_feature_extractor(net.eval(), [f"layer{i}" for i in range(1, 5)])
 
 
 def test_torchvision_gives_equal_maps():
@@ -481,20 +733,46 @@ def test_torchvision_gives_equal_maps():
 
 
 def test_timm_gives_equal_maps():
-    timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'di3cl[dev]'")
+    timm = pytest.importorskip(
+        "timm", reason="timm is not installed: pip install 'di3cl[dev]'"
+    )
     for arch, channels in CASES:
         with TemporaryDirectory() as d:
             file = some_file(d, arch, channels)
-            test_eq(same(timm.create_model(arch, in_chans=channels, features_only=True, out_indices=(1, 2, 3, 4), checkpoint_path=file), file, channels), [True] * 4)
-            net, x = timm.create_model(arch, in_chans=channels, num_classes=0, checkpoint_path=file).eval(), torch.randn(2, channels, 64, 64)
+            test_eq(
+                same(
+                    timm.create_model(
+                        arch,
+                        in_chans=channels,
+                        features_only=True,
+                        out_indices=(1, 2, 3, 4),
+                        checkpoint_path=file,
+                    ),
+                    file,
+                    channels,
+                ),
+                [True] * 4,
+            )
+            net, x = (
+                timm.create_model(
+                    arch, in_chans=channels, num_classes=0, checkpoint_path=file
+                ).eval(),
+                torch.randn(2, channels, 64, 64),
+            )
             assert torch.equal(net(x), load_weights(file)[0](x)[3].mean((2, 3)))
             net.reset_classifier(10)
             test_eq(tuple(net(x).shape), (2, 10))
-            with expect_fail(RuntimeError, contains='"fc.weight", "fc.bias"'): timm.create_model(arch, in_chans=channels, num_classes=10, checkpoint_path=file)
+            with expect_fail(RuntimeError, contains='"fc.weight", "fc.bias"'):
+                timm.create_model(
+                    arch, in_chans=channels, num_classes=10, checkpoint_path=file
+                )
 
 
 def test_smp_gives_equal_maps():
-    smp = pytest.importorskip("segmentation_models_pytorch", reason="segmentation-models-pytorch is not installed: pip install 'di3cl[dev]'")
+    smp = pytest.importorskip(
+        "segmentation_models_pytorch",
+        reason="segmentation-models-pytorch is not installed: pip install 'di3cl[dev]'",
+    )
     for arch, channels in CASES:
         with TemporaryDirectory() as d:
             file = some_file(d, arch, channels)
@@ -513,35 +791,64 @@ def test_the_contract_by_hand_is_the_contract():
     with TemporaryDirectory() as d:
         file = some_file(d, channels=3)
         x = torch.randn(2, 3, 32, 32) * 10 - 12
-        assert torch.equal(by_hand(x, json.loads(safe_open(file, "pt").metadata()["preprocess"])), load_weights(file)[1](x, "db"))
+        assert torch.equal(
+            by_hand(x, json.loads(safe_open(file, "pt").metadata()["preprocess"])),
+            load_weights(file)[1](x, "db"),
+        )
 
 
 def test_strict_loading_refuses_another_architecture_and_other_channels():
     with TemporaryDirectory() as d:
         state = load_file(some_file(d))
-        for arch, channels, complaint in (("resnet18", 3, "size mismatch for conv1.weight"), ("resnet34", 1, '"layer1.2.conv1.weight"'), ("resnet50", 1, '"layer1.0.conv3.weight"')):
+        for arch, channels, complaint in (
+            ("resnet18", 3, "size mismatch for conv1.weight"),
+            ("resnet34", 1, '"layer1.2.conv1.weight"'),
+            ("resnet50", 1, '"layer1.0.conv3.weight"'),
+        ):
             net = torchvision.models.get_model(arch)
             net.conv1, net.fc = nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.Identity()
-            with expect_fail(RuntimeError, contains=complaint): net.load_state_dict(state)
-        with expect_fail(ValueError, contains="the weights do not fit resnet34 with 1 channels: 96 tensors missing"): Encoder("resnet34", 1, weights=state)
+            with expect_fail(RuntimeError, contains=complaint):
+                net.load_state_dict(state)
+        with expect_fail(
+            ValueError,
+            contains="the weights do not fit resnet34 with 1 channels: 96 tensors missing",
+        ):
+            Encoder("resnet34", 1, weights=state)
         net = torchvision.models.resnet34()
         net.conv1, net.fc = nn.Conv2d(1, 64, 7, 2, 3, bias=False), nn.Identity()
-        test_eq(len(net.load_state_dict(state, strict=False).missing_keys), 80)                   # of 180: loaded, and of no use
+        test_eq(
+            len(net.load_state_dict(state, strict=False).missing_keys), 80
+        )  # of 180: loaded, and of no use
 
 
 def test_smp_and_timm_refuse_in_their_own_words():
-    smp, timm = pytest.importorskip("segmentation_models_pytorch"), pytest.importorskip("timm")
+    smp, timm = (
+        pytest.importorskip("segmentation_models_pytorch"),
+        pytest.importorskip("timm"),
+    )
     with TemporaryDirectory() as d:
         file = some_file(d)
-        new = lambda arch="resnet18", channels=1, weights=None: smp.Unet(arch, encoder_weights=weights, in_channels=channels)
-        with expect_fail(RuntimeError, contains="size mismatch for conv1.weight"): new(channels=3).encoder.load_state_dict(load_file(file))
-        with expect_fail(RuntimeError, contains='"layer1.2.conv1.weight"'): new("resnet34").encoder.load_state_dict(load_file(file))
-        assert new("resnet34").encoder.load_state_dict(load_file(file), strict=False) is None     # not a word
-        with expect_fail(RuntimeError, contains='"encoder.conv1.weight"'): new().load_state_dict(load_file(file))
-        with expect_fail(KeyError, contains="Wrong pretrained weights"): new(weights=file)
-        with expect_fail(KeyError, contains="Wrong encoder name `resnet10`"): new("resnet10")
-        with expect_fail(RuntimeError, contains="size mismatch for conv1.weight"): timm.create_model("resnet18", in_chans=3, num_classes=0, checkpoint_path=file)
-        with expect_fail(RuntimeError, contains="Unknown model (resnet10)"): timm.create_model("resnet10", checkpoint_path=file)
+
+        def new(arch="resnet18", channels=1, weights=None):
+            return smp.Unet(arch, encoder_weights=weights, in_channels=channels)
+
+        with expect_fail(RuntimeError, contains="size mismatch for conv1.weight"):
+            new(channels=3).encoder.load_state_dict(load_file(file))
+        with expect_fail(RuntimeError, contains='"layer1.2.conv1.weight"'):
+            new("resnet34").encoder.load_state_dict(load_file(file))
+        assert (
+            new("resnet34").encoder.load_state_dict(load_file(file), strict=False) is None
+        )  # not a word
+        with expect_fail(RuntimeError, contains='"encoder.conv1.weight"'):
+            new().load_state_dict(load_file(file))
+        with expect_fail(KeyError, contains="Wrong pretrained weights"):
+            new(weights=file)
+        with expect_fail(KeyError, contains="Wrong encoder name `resnet10`"):
+            new("resnet10")
+        with expect_fail(RuntimeError, contains="size mismatch for conv1.weight"):
+            timm.create_model("resnet18", in_chans=3, num_classes=0, checkpoint_path=file)
+        with expect_fail(RuntimeError, contains="Unknown model (resnet10)"):
+            timm.create_model("resnet10", checkpoint_path=file)
 
 
 def test_resnet10_fits_the_classes_of_torchvision_and_timm():
@@ -552,54 +859,115 @@ def test_resnet10_fits_the_classes_of_torchvision_and_timm():
         net.conv1, net.fc = nn.Conv2d(1, 64, 7, 2, 3, bias=False), nn.Identity()
         net.load_state_dict(load_file(file))
         test_eq(same(four_stages(net), file, 1), [True] * 4)
-        net = timm.models.resnet.ResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1), in_chans=1, num_classes=0)
+        net = timm.models.resnet.ResNet(
+            timm.models.resnet.BasicBlock, (1, 1, 1, 1), in_chans=1, num_classes=0
+        )
         net.load_state_dict(load_file(file))
         test_eq(same(four_stages(net), file, 1), [True] * 4)
-        with expect_fail(RuntimeError, contains='"conv1.0.weight"'): timm.create_model("resnet10t", in_chans=1, num_classes=0, checkpoint_path=file)
+        with expect_fail(RuntimeError, contains='"conv1.0.weight"'):
+            timm.create_model("resnet10t", in_chans=1, num_classes=0, checkpoint_path=file)
 
 
 def keep_size(layer4):
     "Stage 4 as it is on a label with `stride: 16`: no stride, no dilation."
     for m in layer4.modules():
-        if isinstance(m, nn.Conv2d): m.stride, m.dilation, m.padding = (1, 1), (1, 1), tuple(k // 2 for k in m.kernel_size)
+        if isinstance(m, nn.Conv2d):
+            m.stride, m.dilation, m.padding = (
+                (1, 1),
+                (1, 1),
+                tuple(k // 2 for k in m.kernel_size),
+            )
 
 
 def test_stride_16_takes_three_lines_and_no_output_stride():
-    smp, timm = pytest.importorskip("segmentation_models_pytorch"), pytest.importorskip("timm")
+    smp, timm = (
+        pytest.importorskip("segmentation_models_pytorch"),
+        pytest.importorskip("timm"),
+    )
     for arch in ("resnet18", "resnet50"):
         with TemporaryDirectory() as d:
             file = some_file(d, arch, stride=16)
-            make = lambda **kw: timm.create_model(arch, in_chans=1, features_only=True, out_indices=(1, 2, 3, 4), checkpoint_path=file, **kw)
-            for silent in (make(), make(output_stride=16), four_stages(in_torchvision(file, arch, 1))): test_eq(same(silent, file, 1), [True, True, True, False])
-            net = make(); keep_size(net.layer4)
+
+            def make(**kw):
+                return timm.create_model(
+                    arch,
+                    in_chans=1,
+                    features_only=True,
+                    out_indices=(1, 2, 3, 4),
+                    checkpoint_path=file,
+                    **kw,
+                )
+
+            for silent in (
+                make(),
+                make(output_stride=16),
+                four_stages(in_torchvision(file, arch, 1)),
+            ):
+                test_eq(same(silent, file, 1), [True, True, True, False])
+            net = make()
+            keep_size(net.layer4)
             test_eq(same(net, file, 1), [True] * 4)
-            net = in_torchvision(file, arch, 1); keep_size(net.layer4)
+            net = in_torchvision(file, arch, 1)
+            keep_size(net.layer4)
             test_eq(same(four_stages(net), file, 1), [True] * 4)
             model = smp.DeepLabV3Plus(arch, encoder_weights=None, in_channels=1)
-            model.encoder.load_state_dict(load_file(file)); keep_size(model.encoder.layer4)
+            model.encoder.load_state_dict(load_file(file))
+            keep_size(model.encoder.layer4)
             test_eq(same(model.encoder, file, 1), [True] * 4)
 
 
 def test_some_decoders_follow_to_stride_16():
     smp = pytest.importorskip("segmentation_models_pytorch")
+
+
     @torch.no_grad()
     def run(decoder):
-        model = getattr(smp, decoder)("resnet18", encoder_weights=None, in_channels=1, classes=10).eval()
+        model = getattr(smp, decoder)(
+            "resnet18", encoder_weights=None, in_channels=1, classes=10
+        ).eval()
         keep_size(model.encoder.layer4)
         return tuple(model(torch.randn(1, 1, 64, 64)).shape)
-    for decoder in ("Unet", "UPerNet", "PSPNet", "Segformer", "DeepLabV3", "DeepLabV3Plus"): test_eq(run(decoder), (1, 10, 64, 64))
+
+
+    for decoder in ("Unet", "UPerNet", "PSPNet", "Segformer", "DeepLabV3", "DeepLabV3Plus"):
+        test_eq(run(decoder), (1, 10, 64, 64))
     for decoder in ("FPN", "Linknet"):
-        with expect_fail(RuntimeError, contains="The size of tensor a (8) must match the size of tensor b (4)"): run(decoder)
+        with expect_fail(
+            RuntimeError,
+            contains="The size of tensor a (8) must match the size of tensor b (4)",
+        ):
+            run(decoder)
     for decoder in ("MAnet", "UnetPlusPlus"):
-        with expect_fail(RuntimeError, contains="Expected size 8 but got size 4"): run(decoder)
+        with expect_fail(RuntimeError, contains="Expected size 8 but got size 4"):
+            run(decoder)
 
 
 def test_the_solutions_of_this_page_are_right():
     state = Encoder("resnet10", 3).state_dict()
     grey, ours = torch.randn(1, 1, 32, 32), Encoder("resnet10", 2, weights=state)
-    three = nn.functional.conv2d(grey.expand(-1, 3, -1, -1), state["conv1.weight"], stride=2, padding=3)
-    assert torch.allclose(ours.conv1(grey.expand(-1, 2, -1, -1)), three, atol=1e-4)       # a grey picture is answered as before
-    with torch.device("meta"): given, deeper = (make().state_dict() for make in (torchvision.models.resnet18, torchvision.models.resnet34))
-    count = lambda s: sum(v.numel() for k, v in s.items() if not k.startswith("fc."))
+    three = nn.functional.conv2d(
+        grey.expand(-1, 3, -1, -1), state["conv1.weight"], stride=2, padding=3
+    )
+    assert torch.allclose(
+        ours.conv1(grey.expand(-1, 2, -1, -1)), three, atol=1e-4
+    )  # a grey picture is answered as before
+    with torch.device("meta"):
+        given, deeper = (
+            make().state_dict()
+            for make in (torchvision.models.resnet18, torchvision.models.resnet34)
+        )
+
+
+    def count(s):
+        return sum(v.numel() for k, v in s.items() if not k.startswith("fc."))
+
+
     assert all(deeper[k].shape == v.shape for k, v in given.items())
-    test_eq((round(count(given) / 1e6, 1), round(count(deeper) / 1e6, 1), round(100 * (1 - count(given) / count(deeper)))), (11.2, 21.3, 47))
+    test_eq(
+        (
+            round(count(given) / 1e6, 1),
+            round(count(deeper) / 1e6, 1),
+            round(100 * (1 - count(given) / count(deeper))),
+        ),
+        (11.2, 21.3, 47),
+    )

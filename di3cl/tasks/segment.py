@@ -64,7 +64,7 @@ import di3cl
 from ..encoder import Encoder, misfit
 from ..labels import IGNORE
 from ..sar import Preprocess, SarError, to_unit
-from ..weights import WeightsError, _open, check_finite, digest, read_sealed, write_sealed
+from ..weights import WeightsError, open_safetensors, check_finite, digest, read_sealed, write_sealed
 
 # %% ../../nbs/library/tasks/segment.ipynb #77fece4d
 def pyramid(encoder, x):       # an Encoder; (B, C, H, W), normalised
@@ -197,7 +197,7 @@ def _build(path, label):
     "The Segmenter that a label describes, with the tensors of its file."
     try: model = Segmenter(Encoder(**label["encoder"]), Preprocess.from_dict(label["preprocess"]), label["classes"], label["decoder"], label["width"])
     except (KeyError, TypeError, ValueError) as e: raise WeightsError(f"{path}: its label describes nothing this program can build: {e}") from e
-    with _open(path) as f: state = {k: f.get_tensor(k) for k in f.keys()}
+    with open_safetensors(path) as f: state = {k: f.get_tensor(k) for k in f.keys()}
     if wrong := misfit(model, state): raise WeightsError(f"{path}: its tensors are not the network on its label: {wrong}")
     if digest(state) != label["sha256"]: raise WeightsError(f"{path}: the tensors are not those that were saved (sha256 differs): copy or download it again")
     model.load_state_dict(state)
