@@ -45,7 +45,9 @@ def test_log_ratio_in_closed_form():
         test_close(log_ratio(x, x, "db", window), torch.zeros(2, 48, 48))
         for d in (3.0, -7.0):
             test_close(
-                log_ratio(x, x + d, "db", window), torch.full((2, 48, 48), abs(d)), eps=1e-4
+                log_ratio(x, x + d, "db", window),
+                torch.full((2, 48, 48), abs(d)),
+                eps=1e-4,
             )
     y = simulate(2, 48, start=7).image
     test_close(
@@ -81,7 +83,9 @@ def test_what_did_not_change_is_at_distance_zero():
     test_close(d, change_map(e, PLAIN, y, x, "db"))  # symmetric
     test_close(
         d,
-        change_map(e, PLAIN, *(to_unit(t, "db", "intensity") for t in (x, y)), "intensity"),
+        change_map(
+            e, PLAIN, *(to_unit(t, "db", "intensity") for t in (x, y)), "intensity"
+        ),
         eps=1e-3,
     )
     stage = [
@@ -94,7 +98,10 @@ def test_what_did_not_change_is_at_distance_zero():
     )
     test_close(
         change_map(e, PLAIN, x, y, "db", (1, 3)),
-        (change_map(e, PLAIN, x, y, "db", (1,)) + change_map(e, PLAIN, x, y, "db", (3,)))
+        (
+            change_map(e, PLAIN, x, y, "db", (1,))
+            + change_map(e, PLAIN, x, y, "db", (3,))
+        )
         / 2,
         eps=1e-6,
     )
@@ -111,18 +118,22 @@ def test_a_change_is_felt_where_it_is_and_moves_with_the_image():
     y[..., 44:52, 44:52] += 8
     d = change_map(e, PLAIN, x, y, "db", (1,))[0]
     far = torch.ones(96, 96, dtype=torch.bool)
-    far[22:74, 22:74] = False  # stage 1 looks 13 pixels far, reading between cells adds 4
+    far[22:74, 22:74] = (
+        False  # stage 1 looks 13 pixels far, reading between cells adds 4
+    )
     test_eq(d[far].max().item(), 0)
     assert d[48, 48] > 5 * d[30, 48] >= 0
-    moved = change_map(e, PLAIN, *(t.roll((8, 16), (-2, -1)) for t in (x, y)), "db", (1,))[
-        0
-    ]
+    moved = change_map(
+        e, PLAIN, *(t.roll((8, 16), (-2, -1)) for t in (x, y)), "db", (1,)
+    )[0]
     test_close(moved[30:82, 38:90], d[22:74, 22:74], eps=1e-5)
 
 
 def test_thresholds_are_what_a_search_finds():
     g = torch.Generator().manual_seed(0)
-    two = torch.cat([torch.randn(3000, generator=g), torch.randn(1000, generator=g) + 8])
+    two = torch.cat(
+        [torch.randn(3000, generator=g), torch.randn(1000, generator=g) + 8]
+    )
     assert 2 < otsu(two) < 6
     v = torch.rand(400, generator=g) ** 3
     naive = max(

@@ -81,9 +81,12 @@ def test_installing_leaves_the_torch_that_is_there():
         test_eq((done.returncode, said.returncode), (0, 0))
         torch_there, torchvision_there, where = said.stdout.strip().split("|")
         test_eq(
-            (torch_there, torchvision_there), (torch.__version__, torchvision.__version__)
+            (torch_there, torchvision_there),
+            (torch.__version__, torchvision.__version__),
         )
-        assert where.startswith(str(site)) and not {"torch", "torchvision"} & set(new), new
+        assert where.startswith(str(site)) and not {"torch", "torchvision"} & set(
+            new
+        ), new
 
 
 def test_storage_and_downloads_in_colab_and_elsewhere():
@@ -160,7 +163,8 @@ def test_half_a_run_is_taken_up_after_a_disconnect():
 
     call_until(folder / "taken", 6)
     test_eq(
-        checkpoints(folder / "taken/checkpoints")[-1].name.split(".")[0], "step_00000006"
+        checkpoints(folder / "taken/checkpoints")[-1].name.split(".")[0],
+        "step_00000006",
     )
     assert not (folder / "taken/weights.safetensors").exists()
     call(folder / "taken")

@@ -69,7 +69,9 @@ def test_a_flip_mirrors_the_second_view_alone():
     tile = simulate(1, 96).image[0]
     (p, q), (a, b) = _two_crops(tile, "db", 64, (0.2, 1.0), False, 3)
     (p2, q2), (a2, b2) = _two_crops(tile, "db", 64, (0.2, 1.0), True, 3)
-    assert torch.equal(p, p2) and torch.equal(a, a2) and torch.equal(q[:, :4], q2[:, :4])
+    assert (
+        torch.equal(p, p2) and torch.equal(a, a2) and torch.equal(q[:, :4], q2[:, :4])
+    )
     test_close(b2, b.flip(-1), eps=1e-4)
 
 
@@ -80,7 +82,9 @@ def test_uncalibrated_pictures_have_views_too():
 
 def test_every_control_of_the_contours_changes_the_picture():
     e = explore_contours(simulate(1, 64).image[0])
-    for name, value in dict(stage="stage 2", operator="gradient", looks=1, seed=1).items():
+    for name, value in dict(
+        stage="stage 2", operator="gradient", looks=1, seed=1
+    ).items():
         assert changed(e, name, value), name
 
 
@@ -92,10 +96,12 @@ def test_a_gradient_grows_with_the_power_and_a_ratio_does_not():
 
 def test_what_has_no_power_gets_no_speckle():
     test_fail(
-        lambda: explore_contours(torch.rand(1, 64, 64), "digital"), contains="uncalibrated"
+        lambda: explore_contours(torch.rand(1, 64, 64), "digital"),
+        contains="uncalibrated",
     )
     test_fail(
-        lambda: draw_contours(torch.rand(1, 64, 64), stage="stage 9"), contains="stage 2"
+        lambda: draw_contours(torch.rand(1, 64, 64), stage="stage 9"),
+        contains="stage 2",
     )
 
 
@@ -116,7 +122,9 @@ def test_lee_is_what_a_loop_says():
         3,
         2,
     )
-    wide = torch.nn.functional.pad(x[None, None], [r] * 4, mode="reflect")[0, 0].double()
+    wide = torch.nn.functional.pad(x[None, None], [r] * 4, mode="reflect")[
+        0, 0
+    ].double()
     for i in range(16):
         for j in range(16):
             w = wide[i : i + 2 * r + 1, j : j + 2 * r + 1]
@@ -135,12 +143,16 @@ def test_lee_smooths_even_ground_and_keeps_a_bright_point():
     )  # of 49 pixels; some variation is always taken for signal
     x[32, 32] = 1000
     assert lee(x, 4)[32, 32] > 900
-    test_eq(lee(torch.full((2, 9, 9), 3.0), 1), torch.full((2, 9, 9), 3.0))  # nothing to do
+    test_eq(
+        lee(torch.full((2, 9, 9), 3.0), 1), torch.full((2, 9, 9), 3.0)
+    )  # nothing to do
     test_close(lee(x * 1e-4, 4) * 1e4, lee(x, 4), eps=1e-2)  # units do not matter
 
 
 def test_lee_refuses_what_makes_no_window():
-    test_fail(lambda: lee(torch.ones(8, 8), radius=8), contains="smaller than the image")
+    test_fail(
+        lambda: lee(torch.ones(8, 8), radius=8), contains="smaller than the image"
+    )
     test_fail(lambda: lee(torch.ones(8, 8), looks=0), contains="single-look")
 
 
@@ -193,7 +205,9 @@ def test_the_pull_is_the_gradient_of_info_nce():
 
 
     g = torch.Generator().manual_seed(0)
-    a, k, queue = (6 * torch.rand(n, generator=g, dtype=torch.float64) for n in (5, 5, 9))
+    a, k, queue = (
+        6 * torch.rand(n, generator=g, dtype=torch.float64) for n in (5, 5, 9)
+    )
     a.requires_grad_()
     loss = info_nce(at(a), at(k), at(queue), 0.3)
     values, slope = pull(a.detach().numpy(), k.numpy(), queue.numpy(), 0.3)
@@ -230,7 +244,9 @@ def test_what_makes_no_walk_is_refused():
 
 def test_every_control_of_the_circle_changes_the_picture():
     e = explore_info_nce()
-    for name, value in dict(step=3, temperature=1.0, negatives=4, seed=1, tile=9).items():
+    for name, value in dict(
+        step=3, temperature=1.0, negatives=4, seed=1, tile=9
+    ).items():
         before = e.picture.value
         e.controls[name].value = value
         assert e.picture.value != before, name
@@ -238,7 +254,10 @@ def test_every_control_of_the_circle_changes_the_picture():
 
 def test_a_low_temperature_leaves_gaps():
     test_eq(
-        [round(float(abs(np.exp(1j * walk(T).angle[-1]).mean())), 1) for T in (0.05, 1.0)],
+        [
+            round(float(abs(np.exp(1j * walk(T).angle[-1]).mean())), 1)
+            for T in (0.05, 1.0)
+        ],
         [0.5, 0],
     )
 
@@ -292,10 +311,12 @@ def test_blending_is_what_it_says():
 
 def test_scores_must_fit_image_and_colours():
     test_fail(
-        lambda: blend_map(torch.zeros(10, 4, 5), torch.zeros(4, 4)), contains="(10, 4, 4)"
+        lambda: blend_map(torch.zeros(10, 4, 5), torch.zeros(4, 4)),
+        contains="(10, 4, 4)",
     )
     test_fail(
-        lambda: blend_map(torch.zeros(2, 4, 4), torch.zeros(4, 4)), contains="10 colours"
+        lambda: blend_map(torch.zeros(2, 4, 4), torch.zeros(4, 4)),
+        contains="10 colours",
     )
 
 
@@ -314,7 +335,10 @@ def test_every_control_of_the_map_changes_the_picture():
 
 def test_large_scenes_are_thinned_and_other_classes_named():
     fig = draw_map(
-        torch.randn(2, 600, 1100), torch.rand(600, 1100), ("land", "water"), ("tan", "blue")
+        torch.randn(2, 600, 1100),
+        torch.rand(600, 1100),
+        ("land", "water"),
+        ("tan", "blue"),
     )
     test_eq(fig.axes[0].images[0].get_array().shape, (200, 367, 3))
     test_eq(

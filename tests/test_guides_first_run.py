@@ -39,7 +39,9 @@ def test_the_verdict_says_so_when_nothing_was_learned():
     mostly = torch.where(torch.rand(300, generator=g) < 0.7, y, (y + 1) % 5)
     assert (
         "does not clearly beat"
-        in verdict({"image statistics": y, "before": mostly, "after": mostly}, p)["verdict"]
+        in verdict({"image statistics": y, "before": mostly, "after": mostly}, p)[
+            "verdict"
+        ]
     )
     assert (
         "worse than"

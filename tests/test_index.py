@@ -36,7 +36,8 @@ def test_the_numbers_of_the_first_page_are_those_of_the_files():
     )
     store = record("sarsense")
     assert (
-        f"open in {store['opening']['CPU seconds to open']:.1f} processor seconds" in text
+        f"open in {store['opening']['CPU seconds to open']:.1f} processor seconds"
+        in text
         and store["killed"]["damaged tiles ever seen"] == 0
         and f"{store['killed']['moments']} kills" in text
     )

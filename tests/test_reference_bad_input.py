@@ -84,7 +84,10 @@ def test_folders():
     (place / "empty").mkdir()
     image("one.tif")
     refused(
-        "no such folder", pretrain("nowhere"), "nowhere: no such folder", "Give a folder"
+        "no such folder",
+        pretrain("nowhere"),
+        "nowhere: no such folder",
+        "Give a folder",
     )
     refused(
         "an empty folder",
@@ -128,7 +131,9 @@ def test_damaged_files():
     (place / "zero/a.tif").write_bytes(b"")
     alone("a file of 0 bytes", "zero/a.tif", "empty (0 bytes)", "download it again")
     cut(image("cut/a.tif"), 0.6)
-    alone("a GeoTIFF that was cut short", "cut/a.tif", "promises", "damaged or cut short")
+    alone(
+        "a GeoTIFF that was cut short", "cut/a.tif", "promises", "damaged or cut short"
+    )
     cut(image("cutp/a.tif", compress="deflate", predictor=3), 0.8)
     alone(
         "a packed GeoTIFF that was cut short",
@@ -265,7 +270,9 @@ def test_nothing_to_learn_from():
         (x * 60).clip(0, 255).astype("uint8"),
         "PNG",
         photometric="palette",
-        after=lambda f: f.write_colormap(1, {i: (i, 255 - i, 9, 255) for i in range(256)}),
+        after=lambda f: f.write_colormap(
+            1, {i: (i, 255 - i, 9, 255) for i in range(256)}
+        ),
     )
     refused(
         "a picture with a colour table",
@@ -441,7 +448,9 @@ def test_settings():
         "resnet18",
     )
     refused(
-        "an unknown recipe", pretrain("sim --recipe foo"), "'--recipe': 'foo' is not one of"
+        "an unknown recipe",
+        pretrain("sim --recipe foo"),
+        "'--recipe': 'foo' is not one of",
     )
     refused(
         "a view larger than the tile",
@@ -450,7 +459,10 @@ def test_settings():
         "change view or tile",
     )
     refused(
-        "a learning rate that is none", pretrain("sim --lr 0"), "lr 0.0", "must be positive"
+        "a learning rate that is none",
+        pretrain("sim --lr 0"),
+        "lr 0.0",
+        "must be positive",
     )
     refused(
         "weights of the losses that are none",
@@ -484,7 +496,10 @@ def test_settings():
         "di3cl pretrain --help",
     )
     refused(
-        "an unknown command", "pretrane sim", "No such command 'pretrane'", "di3cl --help"
+        "an unknown command",
+        "pretrane sim",
+        "No such command 'pretrane'",
+        "di3cl --help",
     )
     refused("an unknown measurement", "bench coffee", "coffee", "views")
 
@@ -625,7 +640,9 @@ def test_weights_that_are_none():
         "download it again",
     )
     altered(
-        weights(), "other.safetensors", {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
+        weights(),
+        "other.safetensors",
+        {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)},
     )
     refused(
         "weights of another architecture than their label says",
@@ -685,7 +702,9 @@ def test_labels():
     )
     pairs("lost")
     (place / "lost/masks/2.png").unlink()
-    refused("one image without its mask", ask("lost"), "lost", "without a partner", "2.tif")
+    refused(
+        "one image without its mask", ask("lost"), "lost", "without a partner", "2.tif"
+    )
     pairs("sizes")
     image("sizes/masks/1.png", np.zeros((1, 60, 64), "uint8"), "PNG")
     refused(
@@ -734,7 +753,9 @@ def test_outputs():
 
 
     def at(out, *more):
-        return pretrain("data --unit intensity", *more).replace("--out run", f"--out {out}")
+        return pretrain("data --unit intensity", *more).replace(
+            "--out run", f"--out {out}"
+        )
 
 
     refused(
@@ -751,7 +772,10 @@ def test_outputs():
         "Name a new folder",
     )
     refused(
-        "a file in the way", at("a_file"), "a_file: this is a file", "Name another folder"
+        "a file in the way",
+        at("a_file"),
+        "a_file: this is a file",
+        "Name another folder",
     )
     refused(
         "a file in the way, further up",
@@ -767,7 +791,8 @@ def test_outputs():
             "Name another folder",
         )
     with mock.patch(
-        "pathlib.Path.mkdir", side_effect=PermissionError(13, "Permission denied", "new")
+        "pathlib.Path.mkdir",
+        side_effect=PermissionError(13, "Permission denied", "new"),
     ):
         refused(
             "the same, found out late",

@@ -65,7 +65,9 @@ def test_bad_input_is_one_line_and_exit_code_2():
         "/no/such/folder",
         "no such folder",
     )
-    one_line(di3cl("pretrain", "sim", "--out", out / "a", "--unit", "decibel"), "decibel")
+    one_line(
+        di3cl("pretrain", "sim", "--out", out / "a", "--unit", "decibel"), "decibel"
+    )
     one_line(
         di3cl("pretrain", "sim", "--out", out / "a", "--preset", "huge"), "huge", "tiny"
     )
@@ -163,7 +165,9 @@ def test_a_store_from_the_command_line():
         folder / "store",
     )
     assert code == 0 and "12 tiles of 32 x 32" in out, (out, err)
-    test_eq(di3cl("tiles", "verify", folder / "store")[:2], (0, "12 tiles, 0 damaged\n"))
+    test_eq(
+        di3cl("tiles", "verify", folder / "store")[:2], (0, "12 tiles, 0 damaged\n")
+    )
     shard = next((folder / "store/shards").iterdir())
     data = bytearray(shard.read_bytes())
     data[128 + 5 * 32 * 32 + 7] ^= 1
@@ -235,7 +239,9 @@ def test_a_probe_from_the_command_line_and_what_it_refuses():
     before = sorted(folder.iterdir())
     one_line(ask(weights, "sim", "--out", report), "is there already")
     one_line(ask(weights, folder / "none"), "no such folder")
-    one_line(ask(folder / "none.safetensors", "sim"), "none.safetensors", "no such file")
+    one_line(
+        ask(folder / "none.safetensors", "sim"), "none.safetensors", "no such file"
+    )
     one_line(ask(weights, "sim", "--unit", "digital"), "simulated tiles are in db")
     one_line(ask(weights, "sim", "--labels", "many"), "many")
     test_eq(sorted(folder.iterdir()), before)
@@ -292,7 +298,8 @@ def test_a_model_from_the_command_line_and_what_it_refuses():
         and (top / "model/model.safetensors").exists()
     ), (out, err)
     one_line(
-        di3cl("finetune", folder, *small, "--out", top / "model"), "model: exists already"
+        di3cl("finetune", folder, *small, "--out", top / "model"),
+        "model: exists already",
     )
     one_line(
         di3cl("finetune", folder, *small, "--labels", 99, "--out", top / "new"),
@@ -395,7 +402,9 @@ def test_a_map_from_the_command_line_and_what_it_refuses():
     one_line(ask(d / "nan.tif", d / "o.tif"), "nan.tif: nothing is valid")
     one_line(ask(d / "raw.tif", d / "o.tif"), "no unit is declared", "--unit")
     one_line(ask(d / "dn.tif", d / "o.tif"), "is in digital, and the model expects db")
-    one_line(ask(scene, d / "o.tif", "--bands", "VH"), "its VH is not the VV", "--bands")
+    one_line(
+        ask(scene, d / "o.tif", "--bands", "VH"), "its VH is not the VV", "--bands"
+    )
     one_line(ask(scene, d / "o.tif", "--bands", "1,2"), "the model takes VV", "--bands")
     one_line(ask(scene, d / "no/o.tif"), "is no folder")
     one_line(ask(scene, d / "o.tif", "--vector", d / "o.shp"), ".gpkg")
@@ -468,7 +477,9 @@ def test_a_full_disk_stops_a_map_in_one_line_and_it_goes_on():
         (330_000, "map.tif"),
     ):  # a part, or the finished map, is larger than any file may be
         one_line(
-            in_a_shell(*words, *["--resume"] * (n > 60_000), preexec_fn=no_file_beyond(n)),
+            in_a_shell(
+                *words, *["--resume"] * (n > 60_000), preexec_fn=no_file_beyond(n)
+            ),
             what,
         )
         test_eq(

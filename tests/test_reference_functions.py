@@ -15,7 +15,9 @@ ROOT = next(
 def test_every_public_name_is_listed():
     printed = "\n".join(
         "".join(o["data"].get("text/markdown", ""))
-        for c in json.loads((ROOT / "nbs/reference/functions.ipynb").read_text())["cells"]
+        for c in json.loads((ROOT / "nbs/reference/functions.ipynb").read_text())[
+            "cells"
+        ]
         for o in c.get("outputs", [])
         if "data" in o
     )

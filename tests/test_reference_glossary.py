@@ -51,7 +51,8 @@ def test_every_term_is_used_in_the_chapters_it_names():
         for page in pages:
             text = prose(page).lower().replace("-\n", "-")
             assert any(
-                w and w.lower() in text for w in (term, short, term.removesuffix(" probe"))
+                w and w.lower() in text
+                for w in (term, short, term.removesuffix(" probe"))
             ), f"{page} does not use the term {term!r}"
 
 

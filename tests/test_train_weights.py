@@ -105,7 +105,8 @@ def test_save_refuses_what_cannot_be_used():
             [torch.nan, torch.inf, -torch.inf]
         )
         with expect_fail(
-            WeightsError, contains="3 values are NaN or infinite (first in conv1.weight)"
+            WeightsError,
+            contains="3 values are NaN or infinite (first in conv1.weight)",
         ):
             save_weights(broken, path, VV_VH)
         test_eq(os.listdir(d), [])
@@ -155,7 +156,8 @@ def test_load_gives_what_a_path_or_the_folder_of_a_run_holds():
                 assert torch.equal(a, b)
             encoder, preprocess = net
             test_eq(
-                (encoder is net.encoder, encoder.training, preprocess), (True, False, VV_VH)
+                (encoder is net.encoder, encoder.training, preprocess),
+                (True, False, VV_VH),
             )
 
 
@@ -252,7 +254,9 @@ def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache():
         saved, path = small(), Path(d) / "a.safetensors"
         save_weights(saved, path, VV_VH)
         x = torch.randn(1, 2, 64, 64) - 12
-        with small_hub(f"{d}/cache", **{"di3cl/sim": {FILE: path.read_bytes()}}) as there:
+        with small_hub(
+            f"{d}/cache", **{"di3cl/sim": {FILE: path.read_bytes()}}
+        ) as there:
             for revision in (None, "main"):
                 y = load("di3cl/sim", revision)(x, "db")
                 assert torch.equal(y[3], saved(VV_VH(x, "db"))[3])
@@ -260,7 +264,9 @@ def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache():
         with patch("huggingface_hub.hf_hub_download", offline):
             assert torch.equal(load("di3cl/sim")(x, "db")[3], saved(VV_VH(x, "db"))[3])
             why = "no such file or folder here, and as a Hugging Face id: the hub cannot be"
-            with expect_fail(WeightsError, contains=f"runs/mien: there is {why} reached"):
+            with expect_fail(
+                WeightsError, contains=f"runs/mien: there is {why} reached"
+            ):
                 load("runs/mien")
 
 
@@ -287,7 +293,9 @@ def test_a_hub_that_has_no_weights_says_so_in_one_line():
         for error in (OSError("No space left on device"), RuntimeError("")):
             with (
                 patch("huggingface_hub.hf_hub_download", side_effect=error),
-                expect_fail(WeightsError, contains=f"had: {type(error).__name__}: {error}"),
+                expect_fail(
+                    WeightsError, contains=f"had: {type(error).__name__}: {error}"
+                ),
             ):
                 load("a/b")
     with (
@@ -398,10 +406,16 @@ def test_labels_that_lie_are_refused_by_name():
             load_weights(retouched(path, encoder=say(in_channels=1)))
         with expect_fail(WeightsError, contains="unknown unit 'volts'"):
             load_weights(
-                retouched(path, preprocess=json.dumps(VV_VH.to_dict() | {"unit": "volts"}))
+                retouched(
+                    path, preprocess=json.dumps(VV_VH.to_dict() | {"unit": "volts"})
+                )
             )
-        one = json.dumps(dict(unit="db", mean=[0], std=[1], clip=[-9, 9], channels=["VV"]))
-        with expect_fail(WeightsError, contains="1 channels ('VV',), the encoder takes 2"):
+        one = json.dumps(
+            dict(unit="db", mean=[0], std=[1], clip=[-9, 9], channels=["VV"])
+        )
+        with expect_fail(
+            WeightsError, contains="1 channels ('VV',), the encoder takes 2"
+        ):
             load_weights(retouched(path, preprocess=one))
 
 
@@ -416,7 +430,8 @@ def test_numbers_that_were_changed_are_refused_by_name():
             load_weights(retouched(path, {"conv1.weight": holed}))
         signed = json.dumps(digest(load_file(path) | {"conv1.weight": holed}))
         with expect_fail(
-            WeightsError, contains="1 values are NaN or infinite (first in conv1.weight)"
+            WeightsError,
+            contains="1 values are NaN or infinite (first in conv1.weight)",
         ):
             load_weights(retouched(path, {"conv1.weight": holed}, sha256=signed))
         with expect_fail(WeightsError, contains="sha256 differs"):
@@ -617,9 +632,14 @@ def test_a_thousand_spoiled_files_give_one_line_or_what_was_saved():
         counts = spoil(Path(d), 1000, seed=1)
     test_eq(sum(counts.values()), 1000)
     reached = {guard for _, guard in counts}
-    assert reached >= {"safetensors' reader", "format", "seal", "fit", "sha256", "loads"}, (
-        reached
-    )  # chance found every one of them
+    assert reached >= {
+        "safetensors' reader",
+        "format",
+        "seal",
+        "fit",
+        "sha256",
+        "loads",
+    }, reached  # chance found every one of them
     assert {g for way, g in counts if way.startswith("a bit")}.isdisjoint(
         {"loads"}
     )  # no bit flips unnoticed
@@ -646,7 +666,8 @@ def test_a_bright_city_is_clipped():
     city = torch.full((1, 1, 2, 2), 8.0)
     test_close(to_unit(city, "db", "intensity")[0, 0, 0, 0].item(), 6.31, eps=1e-2)
     test_close(
-        prep(to_unit(city, "db", "intensity"), "intensity"), torch.full((1, 1, 2, 2), 3.0)
+        prep(to_unit(city, "db", "intensity"), "intensity"),
+        torch.full((1, 1, 2, 2), 3.0),
     )
     with expect_fail(ValueError, contains="expects intensity, this is db"):
         prep(city, "db")
@@ -776,7 +797,9 @@ def test_smp_gives_equal_maps():
     for arch, channels in CASES:
         with TemporaryDirectory() as d:
             file = some_file(d, arch, channels)
-            model = smp.Unet(arch, encoder_weights=None, in_channels=channels, classes=10)
+            model = smp.Unet(
+                arch, encoder_weights=None, in_channels=channels, classes=10
+            )
             model.encoder.load_state_dict(load_file(file))
             test_eq(same(model.encoder, file, channels), [True] * 4)
 
@@ -806,12 +829,15 @@ def test_strict_loading_refuses_another_architecture_and_other_channels():
             ("resnet50", 1, '"layer1.0.conv3.weight"'),
         ):
             net = torchvision.models.get_model(arch)
-            net.conv1, net.fc = nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.Identity()
+            net.conv1, net.fc = (
+                nn.Conv2d(channels, 64, 7, 2, 3, bias=False),
+                nn.Identity(),
+            )
             with expect_fail(RuntimeError, contains=complaint):
                 net.load_state_dict(state)
         with expect_fail(
             ValueError,
-            contains="the weights do not fit resnet34 with 1 channels: 96 tensors missing",
+            contains="do not fit resnet34 with 1 channels: 96 tensors missing",
         ):
             Encoder("resnet34", 1, weights=state)
         net = torchvision.models.resnet34()
@@ -837,7 +863,8 @@ def test_smp_and_timm_refuse_in_their_own_words():
         with expect_fail(RuntimeError, contains='"layer1.2.conv1.weight"'):
             new("resnet34").encoder.load_state_dict(load_file(file))
         assert (
-            new("resnet34").encoder.load_state_dict(load_file(file), strict=False) is None
+            new("resnet34").encoder.load_state_dict(load_file(file), strict=False)
+            is None
         )  # not a word
         with expect_fail(RuntimeError, contains='"encoder.conv1.weight"'):
             new().load_state_dict(load_file(file))
@@ -846,7 +873,9 @@ def test_smp_and_timm_refuse_in_their_own_words():
         with expect_fail(KeyError, contains="Wrong encoder name `resnet10`"):
             new("resnet10")
         with expect_fail(RuntimeError, contains="size mismatch for conv1.weight"):
-            timm.create_model("resnet18", in_chans=3, num_classes=0, checkpoint_path=file)
+            timm.create_model(
+                "resnet18", in_chans=3, num_classes=0, checkpoint_path=file
+            )
         with expect_fail(RuntimeError, contains="Unknown model (resnet10)"):
             timm.create_model("resnet10", checkpoint_path=file)
 
@@ -855,7 +884,9 @@ def test_resnet10_fits_the_classes_of_torchvision_and_timm():
     timm = pytest.importorskip("timm")
     with TemporaryDirectory() as d:
         file = some_file(d, "resnet10")
-        net = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])
+        net = torchvision.models.ResNet(
+            torchvision.models.resnet.BasicBlock, [1, 1, 1, 1]
+        )
         net.conv1, net.fc = nn.Conv2d(1, 64, 7, 2, 3, bias=False), nn.Identity()
         net.load_state_dict(load_file(file))
         test_eq(same(four_stages(net), file, 1), [True] * 4)
@@ -865,7 +896,9 @@ def test_resnet10_fits_the_classes_of_torchvision_and_timm():
         net.load_state_dict(load_file(file))
         test_eq(same(four_stages(net), file, 1), [True] * 4)
         with expect_fail(RuntimeError, contains='"conv1.0.weight"'):
-            timm.create_model("resnet10t", in_chans=1, num_classes=0, checkpoint_path=file)
+            timm.create_model(
+                "resnet10t", in_chans=1, num_classes=0, checkpoint_path=file
+            )
 
 
 def keep_size(layer4):
@@ -929,7 +962,14 @@ def test_some_decoders_follow_to_stride_16():
         return tuple(model(torch.randn(1, 1, 64, 64)).shape)
 
 
-    for decoder in ("Unet", "UPerNet", "PSPNet", "Segformer", "DeepLabV3", "DeepLabV3Plus"):
+    for decoder in (
+        "Unet",
+        "UPerNet",
+        "PSPNet",
+        "Segformer",
+        "DeepLabV3",
+        "DeepLabV3Plus",
+    ):
         test_eq(run(decoder), (1, 10, 64, 64))
     for decoder in ("FPN", "Linknet"):
         with expect_fail(
