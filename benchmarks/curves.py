@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from tqdm.auto import tqdm
 
-from di3cl.train.config import Pairs
+from di3cl.pretrain import Pairs
 from di3cl.train.distributed import Engine, in_processes, rank, size
 from stopwatch import memory, race, rows_of, stopwatch
 from steps import set_up, train_step

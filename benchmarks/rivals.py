@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import transforms as T
 
 from di3cl.encoder import Encoder, pool
-from di3cl.train.config import IMAGENET
+from di3cl.pretrain import IMAGENET
 from di3cl.sar import Preprocess
 
 def _blur(x): return x.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import di3cl.model, di3cl.train.config
 from di3cl.train.devices import compile_networks, describe, pick_amp
 from di3cl.encoder import Queue, pool
-from di3cl.train.config import Pairs, fit_preprocess
+from di3cl.pretrain import Pairs, fit_preprocess
 from di3cl.pretrain import new_model, trained
 from rivals import LightlyMoco, lightly_views
 from stopwatch import Clock, contest, memory_of, race, rows_of

@@ -19,8 +19,8 @@ from matplotlib.patches import Rectangle
 
 from .files import write_atomic
 from .contours import shallow_contours
-from .train.config import Pairs, make_config
-from .pretrain import new_model, pretrain
+from .pretrain import Pairs, new_model, pretrain
+from .train.config import make_config
 from .evaluate.probe import embed, gain, image_statistics, keep_common, predict_patches, score, sim_patches
 from .sar import show
 from .scenes import CLASSES, TEST_START

@@ -26,6 +26,79 @@ from di3cl.weights import load_weights
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+from di3cl.sar import to_unit
+
+
+def test_a_step_is_decided_by_its_number():
+    c = make_config("tiny", n_sim=96, tile=48, view=32, batch=32, min_size=8)
+    tiles = SimTiles(c.n_sim, c.tile)
+    pre = fit_preprocess(tiles, c)
+    a, b = Pairs(tiles, pre, c), Pairs(tiles, pre, c)
+    b[5]                                                                          # another history
+    assert all(torch.equal(x, y) for x, y in zip(a[3], b[3]))
+    assert not torch.equal(a[3][0], a[4][0]) and not torch.equal(a[3][0], Pairs(tiles, pre, c, seed=1)[3][0])
+    epochs = [torch.cat([a.ids(3 * e + k)[1] for k in range(3)]) for e in (0, 1)]
+    assert all(torch.equal(e.sort().values, torch.arange(96)) for e in epochs)     # each tile once an epoch
+    assert not torch.equal(*epochs)                                                # in another order
+    test_fail(lambda: Pairs(tiles, pre, make_config("tiny", batch=97)), contains="97")
+
+
+def test_any_number_of_processes_makes_the_same_batch():
+    tiles = SimTiles(24, 40)
+    for parts in (1, 2, 4):
+        c = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8, parts=parts)
+        pre = fit_preprocess(tiles, c)
+        whole = Pairs(tiles, pre, c)[3]
+        for size in (2, 3, 4):
+            shares = [Pairs(tiles, pre, c, rank=r, size=size)[3] for r in range(size)]
+            assert all(torch.equal(torch.cat(x), w) for x, w in zip(zip(*shares), whole)), (parts, size)
+    default = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8)
+    assert torch.equal(Pairs(tiles, pre, default, rank=1, size=4)[3][0], whole[0][3:6])        # parts=0 is one for each process
+    test_fail(lambda: Pairs(tiles, pre, default, size=5), contains="does not divide into 5 processes x accumulate=1: 10 or 15 would")
+
+
+def test_reading_ahead_changes_nothing_and_waiting_is_counted():
+    c = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8, pairs=6 * 12)
+    memory = SimTiles(24, 40)
+    class Slow:
+        "Tiles that come from somewhere slow."
+        unit = "db"
+        def __len__(self): return 24
+        def batch(self, ids, epoch=0): time.sleep(0.05); return memory.batch(ids)
+    pre = fit_preprocess(memory, c)
+    slow, fast = Pairs(Slow(), pre, c, start=2), Pairs(memory, pre, c)
+    seen = list(slow)
+    test_eq(len(seen), 4)
+    assert all(torch.equal(a, b) for step, x in enumerate(seen, 2) for a, b in zip(x, fast[step]))
+    assert slow.waited > 0.1, slow.waited
+
+
+def test_grey_to_rgb_gives_what_the_paper_feeds():
+    c = make_config("paper", tile=48, view=32, batch=4, n_sim=8, min_size=8, recipe="sar")
+    tiles = SimTiles(8, 48); pre = fit_preprocess(tiles, c)
+    view = Pairs(tiles, pre, c)[0][0]
+    rgb = view * torch.tensor([0.229, 0.224, 0.225])[:, None, None] + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    test_close(rgb[:, 0], rgb[:, 1], 1e-5); test_close(rgb[:, 0], rgb[:, 2], 1e-5)  # one picture, three times,
+    assert 0 <= rgb.min() + 1e-5 and rgb.max() <= 1 + 1e-5                          # in [0, 1], under ImageNet's statistics
+
+
+def test_physical_units_are_taken_to_db():
+    c = make_config("tiny", n_sim=16, tile=48, view=32, batch=4, min_size=8, recipe="none")
+    class AsIntensity(SimTiles):
+        unit = "intensity"
+        def batch(self, ids, epoch=0): return to_unit(super().batch(ids), "db", "intensity")
+    db, power = SimTiles(16, 48), AsIntensity(16, 48)
+    a, b = (Pairs(t, fit_preprocess(t, c), c) for t in (db, power))
+    test_eq(b.preprocess.unit, "db")
+    test_close(a[0][0], b[0][0], eps=1e-3)                                          # the same scenes, whatever unit they come in
+
+
+def test_a_constant_archive_is_refused():
+    class Flat(SimTiles):
+        def batch(self, ids, epoch=0): return super().batch(ids) * 0 + 7
+    test_fail(lambda: fit_preprocess(Flat(4, 32), make_config("tiny")), contains="the one value 7")
+
+
 folders = []                               # removed at the end
 def new_folder():
     folders.append(tempfile.TemporaryDirectory())

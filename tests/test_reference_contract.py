@@ -5,7 +5,8 @@
 
 import torch
 from fastcore.test import *
-from di3cl.train.config import fit_preprocess, make_config
+from di3cl.pretrain import fit_preprocess
+from di3cl.train.config import make_config
 from di3cl.sar import UNITS, DB_FLOOR, SarError, to_unit
 from di3cl.tiles import open_tiles
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from fastcore.test import *
 from di3cl.train.run import checkpoints, read_checkpoint
-from di3cl.train.config import Pairs, fit_preprocess, make_config
+from di3cl.pretrain import Pairs, fit_preprocess
+from di3cl.train.config import make_config
 from di3cl.pretrain import _bare_step, cosine_lr, make_learner, new_model, pretrain
 from di3cl.train.run import cut_log, read_metrics
 from testing import apart

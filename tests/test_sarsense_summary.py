@@ -13,7 +13,8 @@ import numpy as np, torch
 from fastcore.test import *
 from testing import write_scene
 from di3cl.sarsense.build import build
-from di3cl.train.config import Pairs, fit_preprocess, make_config
+from di3cl.pretrain import Pairs, fit_preprocess
+from di3cl.train.config import make_config
 from di3cl.sar import SarError
 from di3cl.scenes import simulate
 from di3cl.sarsense.sources import read_settings

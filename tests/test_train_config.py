@@ -5,106 +5,96 @@ from di3cl.train.config import *
 
 
 
-import math, time
-import torch
+import math
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
 from fastcore.test import *
-from di3cl.sar import to_unit
-from di3cl.tiles import SimTiles
+from fastcore.docments import docments
+from di3cl.files import SarError
 
 
 def test_presets_say_what_the_paper_says():
     p = PRESETS["paper"]
-    test_eq((p.arch, p.start, p.grey_to_rgb, p.tile, p.view, p.recipe), ("resnet50", "imagenet", True, 512, 448, "published"))
-    test_eq((p.queue_size, p.temperature, p.momentum, p.loss_weights), (65536, 0.2, 0.999, (0.8, 0.2, 5.0)))
-    test_eq((p.batch, p.lr, p.weight_decay, p.sgd_momentum, p.steps), (256, 0.03, 1e-4, 0.9, 400 * 460_532 // 256))
-    test_fail(lambda: make_config("huge"), contains="tiny")
-    test_fail(lambda: make_config(learning_rate=1), contains="learning_rate")
-    test_fail(lambda: make_config(view=128, tile=64), contains="larger than a tile")
-    test_fail(lambda: make_config(pairs=3), contains="fewer than one batch")
-    bad = dict(lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5, temperature=-1, scale=(1, .2), queue_size=0, min_size=65, arch="vgg", loss_weights=(-1, 0, 0), parts=-1, accumulate=0)
-    for name, value in bad.items(): test_fail(lambda: make_config(**{name: value}), contains="settings: ")
-    test_fail(lambda: make_config(view=60, contour="map"), contains="multiple of 8")
+    test_eq((p.arch, p.start, p.grey_to_rgb), ("resnet50", "imagenet", True))
+    test_eq((p.tile, p.view, p.recipe), (512, 448, "published"))
+    test_eq((p.queue_size, p.temperature, p.momentum), (65536, 0.2, 0.999))
+    test_eq(p.loss_weights, (0.8, 0.2, 5.0))
+    test_eq((p.batch, p.lr, p.weight_decay, p.sgd_momentum), (256, 0.03, 1e-4, 0.9))
+    test_eq(p.steps, 400 * 460_532 // 256)
 
 
-def test_a_step_is_decided_by_its_number():
-    c = make_config("tiny", n_sim=96, tile=48, view=32, batch=32, min_size=8)
-    tiles = SimTiles(c.n_sim, c.tile)
-    pre = fit_preprocess(tiles, c)
-    a, b = Pairs(tiles, pre, c), Pairs(tiles, pre, c)
-    b[5]                                                                          # another history
-    assert all(torch.equal(x, y) for x, y in zip(a[3], b[3]))
-    assert not torch.equal(a[3][0], a[4][0]) and not torch.equal(a[3][0], Pairs(tiles, pre, c, seed=1)[3][0])
-    epochs = [torch.cat([a.ids(3 * e + k)[1] for k in range(3)]) for e in (0, 1)]
-    assert all(torch.equal(e.sort().values, torch.arange(96)) for e in epochs)     # each tile once an epoch
-    assert not torch.equal(*epochs)                                                # in another order
-    test_fail(lambda: Pairs(tiles, pre, make_config("tiny", batch=97)), contains="97")
+def test_wrong_settings_are_refused_by_name():
+    def refused(contains, preset="tiny", **settings):
+        with expect_fail(SarError, contains=contains):
+            make_config(preset, **settings)
+
+    refused("unknown preset 'huge': one of paper, small, tiny", "huge")
+    refused("settings: there is no setting learning_rate; there are arch,", learning_rate=1)
+    refused("a view of 128 pixels is larger than a tile of 64", view=128, tile=64)
+    refused("3 pairs are fewer than one batch of 64", pairs=3)
+    refused("multiple of 8, not 60", view=60, contour="map")
+    refused("2, not 0; lr should be greater than 0, not -1", lr=-1, batch=0)
+    refused("scale.0 should be less than or equal to 1", scale=(2, 0.2))
+    refused("it needs channels=1", "paper", channels=2)
+    bad = dict(
+        lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5,
+        temperature=-1, scale=(1, 0.2), queue_size=0, min_size=65, arch="vgg", max_iou=2,
+        loss_weights=(-1, 0, 0), weight_decay=math.inf, stride=8, view=15, tile=2.5)
+    for name, value in bad.items():
+        refused("settings: ", **{name: value})
+    refused("loss_weights are all 0", loss_weights=(0, 0, 0))
 
 
-def test_any_number_of_processes_makes_the_same_batch():
-    tiles = SimTiles(24, 40)
-    for parts in (1, 2, 4):
-        c = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8, parts=parts)
-        pre = fit_preprocess(tiles, c)
-        whole = Pairs(tiles, pre, c)[3]
-        for size in (2, 3, 4):
-            shares = [Pairs(tiles, pre, c, rank=r, size=size)[3] for r in range(size)]
-            assert all(torch.equal(torch.cat(x), w) for x, w in zip(zip(*shares), whole)), (parts, size)
-    default = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8)
-    assert torch.equal(Pairs(tiles, pre, default, rank=1, size=4)[3][0], whole[0][3:6])        # parts=0 is one for each process
-    test_fail(lambda: Pairs(tiles, pre, default, size=5), contains="does not divide into 5 processes x accumulate=1: 10 or 15 would")
+def test_choices_are_those_of_the_modules_that_offer_them():
+    from di3cl.encoder import ARCHS
+    from di3cl.views import RECIPES
+    types = Config.__annotations__
+    test_eq(types["arch"].__args__, tuple(ARCHS))
+    test_eq(set(types["recipe"].__args__), set(RECIPES))
 
 
-def test_reading_ahead_changes_nothing_and_waiting_is_counted():
-    c = make_config("tiny", n_sim=24, tile=40, view=32, batch=12, min_size=8, pairs=6 * 12)
-    memory = SimTiles(24, 40)
-    class Slow:
-        "Tiles that come from somewhere slow."
-        unit = "db"
-        def __len__(self): return 24
-        def batch(self, ids, epoch=0): time.sleep(0.05); return memory.batch(ids)
-    pre = fit_preprocess(memory, c)
-    slow, fast = Pairs(Slow(), pre, c, start=2), Pairs(memory, pre, c)
-    seen = list(slow)
-    test_eq(len(seen), 4)
-    assert all(torch.equal(a, b) for step, x in enumerate(seen, 2) for a, b in zip(x, fast[step]))
-    assert slow.waited > 0.1, slow.waited
+def test_settings_survive_a_file():
+    path = Path(tempfile.mkdtemp()) / "mine.toml"
+    for config in (*PRESETS.values(), make_config("tiny", weight_decay=1e-7)):
+        path.write_text(format_config(config))
+        test_eq(make_config("paper", **read_config(path)), config)
+    path.write_text("lr = 0.5\nview = 48\n")
+    test_eq(read_config(path), dict(lr=0.5, view=48))
 
 
-def test_grey_to_rgb_gives_what_the_paper_feeds():
-    c = make_config("paper", tile=48, view=32, batch=4, n_sim=8, min_size=8, recipe="sar")
-    tiles = SimTiles(8, 48); pre = fit_preprocess(tiles, c)
-    view = Pairs(tiles, pre, c)[0][0]
-    rgb = view * torch.tensor([0.229, 0.224, 0.225])[:, None, None] + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-    test_close(rgb[:, 0], rgb[:, 1], 1e-5); test_close(rgb[:, 0], rgb[:, 2], 1e-5)  # one picture, three times,
-    assert 0 <= rgb.min() + 1e-5 and rgb.max() <= 1 + 1e-5                          # in [0, 1], under ImageNet's statistics
+def test_a_bad_file_names_itself_and_the_field():
+    def refused(text, contains):
+        path.write_text(text)
+        with expect_fail(SarError, contains=f"{path}: {contains}"):
+            read_config(path)
+
+    path = Path(tempfile.mkdtemp()) / "mine.toml"
+    refused("lr = -1", "lr should be greater than 0, not -1")
+    refused("leraning_rate = 1", "there is no setting leraning_rate; there are arch,")
+    refused("lr = ", "not a file of settings (Invalid value")
+    refused('batch = "many"', "batch should be a valid integer")
+    with expect_fail(SarError, contains="not a file of settings ([Errno 2]"):
+        read_config(path.with_name("none.toml"))
+    path.write_bytes(b"\xff\xfe")
+    with expect_fail(SarError, contains="not a file of settings ('utf-8'"):
+        read_config(path)
 
 
-def test_physical_units_are_taken_to_db():
-    c = make_config("tiny", n_sim=16, tile=48, view=32, batch=4, min_size=8, recipe="none")
-    class AsIntensity(SimTiles):
-        unit = "intensity"
-        def batch(self, ids, epoch=0): return to_unit(super().batch(ids), "db", "intensity")
-    db, power = SimTiles(16, 48), AsIntensity(16, 48)
-    a, b = (Pairs(t, fit_preprocess(t, c), c) for t in (db, power))
-    test_eq(b.preprocess.unit, "db")
-    test_close(a[0][0], b[0][0], eps=1e-3)                                          # the same scenes, whatever unit they come in
+def test_every_setting_is_described():
+    about = docments(Config)
+    assert all(about[name] for name in asdict(PRESETS["paper"])), about
 
 
-def test_a_constant_archive_is_refused():
-    class Flat(SimTiles):
-        def batch(self, ids, epoch=0): return super().batch(ids) * 0 + 7
-    test_fail(lambda: fit_preprocess(Flat(4, 32), make_config("tiny")), contains="the one value 7")
+def test_settings_are_light():
+    code = "import sys, di3cl.train.config; sys.exit('torch' in sys.modules)"
+    test_eq(subprocess.run([sys.executable, "-c", code]).returncode, 0)
 
 
-def test_the_solutions_of_this_page_are_right():
-    p = Pairs(range(460_532), None, make_config("paper"))
-    test_eq((p.per_epoch, len(p.tiles) - 256 * p.per_epoch), (1798, 244))
-    def left_out(epoch): return set(range(460_532)) - set(torch.cat([p.ids(step)[1] for step in range(1798 * epoch, 1798 * (epoch + 1))]).tolist())
-    first, second = left_out(0), left_out(1)
-    assert len(first) == len(second) == 244 and len(first & second) < 10
-    tiles = SimTiles(32, 40)
-    small = dict(n_sim=32, tile=40, view=32, batch=8, min_size=8, pairs=64)
-    pre = fit_preprocess(tiles, make_config("tiny", **small))
-    a, b, c = (Pairs(tiles, pre, make_config("tiny", **small | kw)) for kw in ({}, dict(n_boxes=9), dict(batch=16)))
-    assert torch.equal(a[0][0], b[0][0]) and a[0][2].shape != b[0][2].shape
-    assert torch.equal(a.ids(0)[1], c.ids(0)[1][:8]) and not torch.equal(a[0][0], c[0][0][:8])
+def test_answer_queues_in_batches():
+    full = {name: (c.queue_size // c.batch, c.steps) for name, c in PRESETS.items()}
+    test_eq(full, dict(paper=(256, 719_581), small=(64, 3906), tiny=(32, 312)))
+    test_close([100 * a / b for a, b in full.values()], [0.04, 1.6, 10.3], eps=0.05)

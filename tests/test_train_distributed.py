@@ -14,7 +14,8 @@ from fastcore.test import *
 from torch import nn
 from di3cl.encoder import Queue
 from di3cl.model import DI3CL
-from di3cl.train.config import Pairs, fit_preprocess, make_config
+from di3cl.pretrain import Pairs, fit_preprocess
+from di3cl.train.config import make_config
 from di3cl.tiles import SimTiles
 
 
