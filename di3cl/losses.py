@@ -1,4 +1,5 @@
-"""A matched filter that learns its own replica: from correlation and coherence to InfoNCE, the queue, the momentum twin, and collapse.
+"""A matched filter that learns its own replica: from correlation and coherence to
+InfoNCE, the queue, the momentum twin, and collapse.
 
 Docs: https://di3cl.github.io/di3cl/course/contrast.html.md"""
 

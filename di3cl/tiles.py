@@ -1,4 +1,5 @@
-"""One small interface between any archive of radar images and the training loop, and the same tiles again from the same seed.
+"""One small interface between any archive of radar images and the training loop, and
+the same tiles again from the same seed.
 
 Docs: https://di3cl.github.io/di3cl/library/data/tiles.html.md"""
 

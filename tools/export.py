@@ -10,6 +10,7 @@ import ast
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -145,6 +146,23 @@ def remove_orphans(root=ROOT):
             path.unlink()
 
 
+def narrow(text):
+    "Wrap what nbdev writes in long lines: a module's docstring, and `__all__`."
+    def fill(match):
+        indent = " " * (11 if "[" in match[0] else 0)
+        return textwrap.fill(
+            " ".join(match[0].split()), 88, subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False)
+    text = re.sub(r'\A""".*', fill, text)
+    return re.sub(r"^__all__ = \[[^\]]*\]", fill, text, flags=re.M)
+
+
+def narrow_modules(root=ROOT):
+    "Hold the modules to 88 columns."
+    for path in module_files(root):
+        path.write_text(narrow(path.read_text()))
+
+
 def write_readme(root=ROOT):
     "Write README.md from nbs/index.ipynb, without test cells, links from the top."
     nb = nbformat.read(root / "nbs/index.ipynb", as_version=4)
@@ -171,6 +189,7 @@ def export(root=ROOT):
     remove_orphans(root)
     nbdev_clean()
     nbdev_export()
+    narrow_modules(root)
     write_tests(root)
     write_readme(root)
 

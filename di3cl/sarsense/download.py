@@ -1,4 +1,5 @@
-"""Bringing public archives home: resumed where the line broke, compared with a checksum, and unpacked without leaving the folder.
+"""Bringing public archives home: resumed where the line broke, compared with a
+checksum, and unpacked without leaving the folder.
 
 Docs: https://di3cl.github.io/di3cl/library/sarsense/download.html.md"""
 

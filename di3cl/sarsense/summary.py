@@ -1,4 +1,5 @@
-"""A pre-training set of one's own, of the published size: built, looked at, split honestly, and fed to the training loop.
+"""A pre-training set of one's own, of the published size: built, looked at, split
+honestly, and fed to the training loop.
 
 Docs: https://di3cl.github.io/di3cl/library/sarsense/summary.html.md"""
 
