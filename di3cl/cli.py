@@ -223,7 +223,7 @@ def main():
     "The entry point of `di3cl`: bad input becomes one line and exit code 2."
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")      # before torch is loaded: threads that spin starve each other on a busy machine
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL) # what GDAL mutters is told once, by us
+    logging.getLogger("rasterio").propagate = False # what GDAL mutters is told once, by us
     hook, sys.unraisablehook = sys.unraisablehook, lambda u: None if "rasterio" in repr(u.object) else hook(u)   # nor what it mutters in no known letters
     try: code = app(prog_name="di3cl", standalone_mode=False)
     except KeyboardInterrupt: code = 130

@@ -307,7 +307,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .sar import SarError, _percentiles
+from .files import SarError
+from .sar import percentiles
 from .scenes import CLASSES, PALETTE
 
 # %% ../nbs/guides/explore.ipynb #c4963c85
@@ -324,7 +325,7 @@ def blend_map(scores,          # (K, H, W) logits: softmax makes probabilities o
     sure, label = scores.float().softmax(0).max(0)
     shown = sure >= threshold
     if only is not None: shown &= torch.isin(label, torch.as_tensor(list(only), dtype=label.dtype))
-    lo, hi = _percentiles(image, (2, 98))
+    lo, hi = percentiles(image, (2, 98))
     grey = ((image.float() - lo) / max(hi - lo, 1e-12)).clamp(0, 1)[..., None].expand(-1, -1, 3)
     colour = torch.tensor([to_rgb(c) for c in palette])[label]
     shares = torch.bincount(label[shown], minlength=len(palette)) / label.numel()

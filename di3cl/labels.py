@@ -20,7 +20,8 @@ import torch
 from fastcore.basics import patch
 from matplotlib.colors import is_color_like
 
-from .sar import SarError, _open, read_sar
+from .files import SarError, open_raster
+from .sar import read_sar
 from .scenes import CLASSES, PALETTE
 from .tiles import _fill, _grey, _pad, find_images
 
@@ -131,7 +132,7 @@ def look(path):
     "The Grid of a raster; none of its pixels is read."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")                     # pictures have no map, and need none
-        with _open(path) as src: return Grid(src.height, src.width, src.crs, src.transform)
+        with open_raster(path) as src: return Grid(src.height, src.width, src.crs, src.transform)
 
 def check_grids(image, mask):                # two paths
     "The Grid that both lie on; refuse a mask that does not lie on its image, pixel on pixel."

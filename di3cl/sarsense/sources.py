@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from ..files import SarError, _open
+from ..files import SarError, open_raster
 from ..sar import UNITS
 from ..tiles import find_images
 
@@ -184,7 +184,7 @@ def look(scene, source, channels):   # Scene; Source; channels of the store
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         for p in scene.paths:
-            with _open(p) as f:
+            with open_raster(p) as f:
                 heads.append((f.height, f.width, f.block_shapes[0], f.crs, f.transform))
                 described = tuple(d for d in f.descriptions if d)
                 own = scene.names if len(scene.paths) == 1 else ("",)

@@ -26,7 +26,7 @@ from rasterio.windows import Window
 
 from ..files import write_atomic
 from ..labels import IGNORE
-from ..sar import SarError, _open
+from ..files import SarError, open_raster
 
 # %% ../../nbs/library/tasks/geotiff.ipynb #a29a424b
 class Place(NamedTuple):
@@ -47,7 +47,7 @@ def place_of(path):
     "(Place, names) of a raster and its bands, but for transparency; None where a band has no name."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with _open(path) as f: return Place(f.height, f.width, f.crs, f.transform, f.gcps), tuple(n for n, c in zip(f.descriptions, f.colorinterp) if c != ColorInterp.alpha)
+        with open_raster(path) as f: return Place(f.height, f.width, f.crs, f.transform, f.gcps), tuple(n for n, c in zip(f.descriptions, f.colorinterp) if c != ColorInterp.alpha)
 
 # %% ../../nbs/library/tasks/geotiff.ipynb #a48ff091
 class Look(NamedTuple):
@@ -69,7 +69,7 @@ class Look(NamedTuple):
 
 def read_look(path):          # a map that we wrote
     "Its Look; `SarError` where the file names no classes."
-    with _open(path) as f:
+    with open_raster(path) as f:
         tags = f.tags()
         names = [tags[k] for k in (f"class_{n}" for n in range(IGNORE)) if k in tags]
         if not names: raise SarError(f"{path}: names no classes, so it is no map of di3cl predict")

@@ -138,27 +138,28 @@ from matplotlib.patches import Patch
 from rasterio import Env
 from rasterio.enums import ColorInterp
 
-from ..files import GDAL, _box, _open, _pixels
+from ..files import open_raster
 from .geotiff import read_look
 from ..labels import IGNORE
-from ..sar import SarError, _percentiles, _unit, to_unit
+from ..files import SarError
+from ..sar import choose_bands, find_unit, percentiles, pixel_window, read_pixels, to_unit
 
 # %% ../../nbs/library/tasks/predict.ipynb #06d2f1bd
 def glance(path,             # any raster
            window=None,     # (row, col, height, width); None is all
            side=700):       # at most so many pixels are read along the longer side
     "(C, h, w) values, (h, w) validity, of every n-th pixel."
-    with warnings.catch_warnings(), Env(**GDAL), _open(path) as src:
+    with open_raster(path) as src:
         warnings.simplefilter("ignore")
-        box = _box(src, window)
+        box = pixel_window(src, window)
         n = max(1, math.ceil(max(box.height, box.width) / side))
         bands = sum(c != ColorInterp.alpha for c in src.colorinterp) or src.count
-        x, valid = _pixels(src, box, out_shape=(bands, math.ceil(box.height / n), math.ceil(box.width / n)))
+        x, valid = read_pixels(src, box, choose_bands(src), shape=(math.ceil(box.height / n), math.ceil(box.width / n)))
         return x.abs().square() if x.is_complex() else x, valid.all(0)
 
 def glance_db(path, window=None, side=700, unit=None, band=0):   # a scene; its unit, where no tag says so
     "(h, w) of one band, in dB where the unit is physical, NaN where nothing is known."
-    with Env(**GDAL), _open(path) as src: unit = _unit(src, _box(src, window), unit)
+    with open_raster(path) as src: unit = find_unit(src, pixel_window(src, window), choose_bands(src), unit)
     x, valid = glance(path, window, side)
     x = x[band] if unit == "digital" else to_unit(x[band].nan_to_num(), unit, "db")
     return torch.where(valid, x, torch.nan)
@@ -179,7 +180,7 @@ def show_prediction(scene, map,             # files: any raster, and what `di3cl
     if grey.shape != label.shape: raise SarError(f"{map}: has other rows and columns than {scene}: it is the map of another scene")
     panels, two = (4 if probabilities else 3), len(look.classes) == 2
     fig, axes = plt.subplots(1, panels, figsize=(size * panels, size * min(1.6, grey.shape[0] / grey.shape[1]) + .5), layout="constrained")
-    lo, hi = _percentiles(grey, (2, 98))
+    lo, hi = percentiles(grey, (2, 98))
     for ax in (axes[0], axes[-1]): ax.imshow(grey.numpy(), cmap="gray", vmin=lo, vmax=hi)
     _classes(axes[1], label, look); _classes(axes[-1], label, look, 0.5, first=1 if two else 0)
     if probabilities:
