@@ -16,12 +16,13 @@ from torch import nn
 from torchvision.ops import roi_align
 
 from .contours import contour_consistency, shallow_contours
-from .encoder import Encoder, Queue, make_twin, mlp, pool, update_twin
-from .losses import info_nce, region_loss
+from .encoder import (
+    Encoder, Queue, gather, make_twin, mlp, pool, shuffle, unshuffle, update_twin)
+from .losses import region_loss, unit_info_nce, unit_vectors
 
 # %% ../nbs/course/08_di3cl.ipynb #267bcefa
 class Losses(NamedTuple):
-    "What `DI3CL` returns: scalars; `total` is the weighted sum of the other three, and the one to call `backward` on."
+    "What `DI3CL` returns, scalars: call `backward` on `total`, the weighted sum."
     total: torch.Tensor
     image: torch.Tensor
     contour: torch.Tensor
@@ -29,8 +30,10 @@ class Losses(NamedTuple):
 
 # %% ../nbs/course/08_di3cl.ipynb #bfec0e63
 class Branch(nn.Module):
-    "An encoder and the three heads that read it. The method has two: one learns, the other follows."
-    def __init__(self, encoder, dim):
+    "An encoder and the three heads that read it. One branch learns, the other follows."
+    def __init__(self,
+                 encoder,  # Encoder
+                 dim):     # width of the embeddings
         super().__init__()
         shallow, deep = encoder.widths[2:]
         self.encoder = encoder
@@ -43,84 +46,123 @@ def pool_regions(features,  # (B, C, h, w), stage 4
                  boxes,     # (B, K, 4) x0, y0, x1, y1 in view pixels
                  index,     # (M, 2) tile and number of each box that counts
                  stride):   # pixels per cell of `features`
-    "RoIAlign to one cell: (M, C). Boxes that do not count touch nothing, not even batch statistics."
-    rois = torch.cat([index[:, :1].to(boxes.dtype), boxes[index[:, 0], index[:, 1]]], 1)
-    return roi_align(features, rois, output_size=1, spatial_scale=1 / stride, aligned=True).flatten(1)
+    "RoIAlign to one cell: (M, C). Boxes that do not count touch nothing."
+    tile, k = index.unbind(1)
+    rois = torch.cat([tile[:, None].to(boxes.dtype), boxes[tile, k]], 1)
+    return roi_align(features, rois, 1, 1 / stride, aligned=True).flatten(1)
 
 # %% ../nbs/course/08_di3cl.ipynb #db5af1e8
 class DI3CL(nn.Module):
-    "Contrastive pre-training with dynamic instances and contour consistency (arXiv 2511.07808). `.encoder` is what one keeps."
+    "Contrastive pre-training of `.encoder`, the part one keeps (arXiv 2511.07808)."
     def __init__(self,
-                 arch="resnet50",                # one of di3cl.encoder.ARCHS
-                 in_channels=1,                  # 1 to 12
-                 dim=128,                        # of the embeddings
-                 queue_size=65536,               # keys remembered, in each of the two queues
-                 momentum=0.999,                 # of the twin
-                 temperature=0.2,                # of both InfoNCE losses
-                 contour="published",            # "published": InfoNCE on stage 3 | "map": contour maps held consistent
-                 loss_weights=(0.8, 0.2, 5.0),   # image, contour, region; a part of weight 0 is not computed
-                 weights=None,                   # start of the encoder: None | "imagenet" | a state dict
-                 stride=32):                     # of stage 4: 32, or 16 for small views
+                 arch="resnet50",               # one of di3cl.encoder.ARCHS
+                 in_channels=1,                 # 1 to 12
+                 dim=128,                       # of the embeddings
+                 queue_size=65536,              # keys in each of the two queues
+                 momentum=0.999,                # of the twin
+                 temperature=0.2,               # of both InfoNCE losses
+                 contour="published",           # or "map", explicit contour maps
+                 loss_weights=(0.8, 0.2, 5.0),  # image, contour, region; 0 omits one
+                 weights=None,                  # None | "imagenet" | a state dict
+                 stride=32):                    # of stage 4: 32, or 16 for small views
         super().__init__()
-        self.config = {k: v for k, v in locals().items() if k not in ("self", "weights", "__class__")}
         _check_settings(contour, loss_weights)
-        self.momentum, self.temperature, self.contour, self.loss_weights = momentum, temperature, contour, tuple(loss_weights)
+        self.momentum, self.temperature = momentum, temperature
+        self.contour, self.loss_weights = contour, tuple(loss_weights)
         self.online = Branch(Encoder(arch, in_channels, stride, weights), dim)
         self.twin = make_twin(self.online)
         self.predictor = mlp(dim, self.encoder.widths[3], dim, bn=True)
-        self.queues = nn.ModuleDict({name: Queue(queue_size, dim) for name in ("image", "contour")})
+        self.queues = nn.ModuleDict(
+            {name: Queue(queue_size, dim) for name in ("image", "contour")})
 
     @property
-    def encoder(self): return self.online.encoder
+    def encoder(self):
+        return self.online.encoder
 
-# %% ../nbs/course/08_di3cl.ipynb #5b5a98d2
+
 def _check_settings(contour, loss_weights):
-    if contour not in ("published", "map"): raise ValueError(f"contour={contour!r}: choose 'published' or 'map'")
+    if contour not in ("published", "map"):
+        raise ValueError(f"contour={contour!r}: choose 'published' or 'map'")
     if len(loss_weights) != 3 or min(loss_weights) < 0 or not any(loss_weights):
-        raise ValueError(f"loss_weights are three numbers from 0 up (image, contour, region), one of them positive, not {loss_weights}")
+        raise ValueError("loss_weights are three numbers from 0 up (image, contour, "
+                         f"region), one of them positive, not {loss_weights}")
 
 # %% ../nbs/course/08_di3cl.ipynb #d53c0abf
 @patch
-def forward(self:DI3CL,
-            view1, view2,                   # (B, C, S, S) normalised: what the online side sees, what the twin sees
-            boxes1, boxes2,                 # (B, K, 4) the same ground in either view, in its pixels
-            valid,                          # (B, K) bool
-            params1=None, params2=None):    # (B, 5) crops of the views, for contour="map"
-    "-> Losses. In training the twin moves first and the queues last; in eval mode nothing changes."
-    if self.training: update_twin(self.online, self.twin, self.momentum)
-    index = valid.nonzero() if self.loss_weights[2] else None      # waits for the device: here, before the long work is queued
-    query = self.encoder(view1)
-    with torch.no_grad(): key = self.twin.encoder(view2)
-    ask = (lambda: self._contrast("image", query[3], key[3]),
-           lambda: self._contours(query, key, params1, params2, view1.shape[-1]),
-           lambda: self._regions(query[3], key[3], boxes1, boxes2, index))
-    parts = [part() if weight else view1.new_zeros(()) for part, weight in zip(ask, self.loss_weights)]
-    return Losses(sum(w * p for w, p in zip(self.loss_weights, parts)), *parts)
+def forward(self: DI3CL,
+            view1,          # (B, C, S, S) normalised: what the online branch sees
+            view2,          # (B, C, S, S) normalised: what the twin sees
+            boxes1,         # (B, K, 4) in pixels of view 1
+            boxes2,         # (B, K, 4) the same ground in pixels of view 2
+            valid,          # (B, K) bool: the boxes that count
+            params1=None,   # (B, 5) crops of view 1, for contour="map"
+            params2=None):  # (B, 5) crops of view 2
+    "-> Losses. In training the twin moves first and the queues last."
+    for_image, for_contour, for_region = self.loss_weights
+    index = valid.nonzero() if for_region else None   # the one wait for a GPU
+    if self.training:
+        update_twin(self.online, self.twin, self.momentum)
+    query, key = self._read(self.online, view1), self._keys(view2)
+    image = contour = region = view1.new_zeros(())
+    if for_image:
+        image = self._contrast("image", query[0], key[0])
+    if for_contour:
+        contour = self._contours(query[1], key[1], params1, params2, view1.shape[-1])
+    if for_region:
+        region = self._regions(query[2], key[2], boxes1, boxes2, index)
+    total = for_image * image + for_contour * contour + for_region * region
+    return Losses(total, image, contour, region)
+
+# %% ../nbs/course/08_di3cl.ipynb #3ccce744
+@patch
+def _read(self: DI3CL, branch, view):
+    "What the questions need: stage 4 pooled, stage 3 pooled or contour maps, stage 4."
+    stages = branch.encoder(view)
+    shallow = shallow_contours(stages) if self.contour == "map" else pool(stages[2])
+    return pool(stages[3]), shallow, stages[3]
+
+
+@patch
+@torch.no_grad()
+def _keys(self: DI3CL, view2):
+    "The same of the twin, whose batch norms see another share of the batch than ours."
+    if not self.training:
+        return self._read(self.twin, view2)
+    return [unshuffle(x) for x in self._read(self.twin, shuffle(view2))]
 
 # %% ../nbs/course/08_di3cl.ipynb #c22904d7
 @patch
-def _contrast(self:DI3CL, head, query, key):
-    "InfoNCE of two pooled maps through the head of that name; then the keys join its queue."
-    q = getattr(self.online, head)(pool(query))
-    with torch.no_grad(): k = getattr(self.twin, head)(pool(key))
-    loss = info_nce(q, k, self.queues[head].keys, self.temperature)
-    if self.training: self.queues[head].push(k)
+def _contrast(self: DI3CL, head, query, key):
+    "InfoNCE through the head of that name; then the keys join its queue."
+    queue = self.queues[head]
+    q = unit_vectors(getattr(self.online, head)(query))
+    with torch.no_grad():
+        k = unit_vectors(getattr(self.twin, head)(key))
+    negatives = queue.keys.clone()      # backward needs them as they are now
+    loss = unit_info_nce(q, k, negatives, self.temperature)
+    if self.training:
+        queue.push(gather(k))
     return loss
 
 # %% ../nbs/course/08_di3cl.ipynb #ee7e4fcb
 @patch
-def _contours(self:DI3CL, query, key, params1, params2, size):
-    "As released: a second InfoNCE, on stage 3. As described: contour maps that agree where the views overlap."
-    if self.contour == "published": return self._contrast("contour", query[2], key[2])
+def _contours(self: DI3CL, query, key, params1, params2, size):
+    "As released: a second InfoNCE. As described: contour maps that agree."
+    if self.contour == "published":
+        return self._contrast("contour", query, key)
     if params1 is None or params2 is None:
-        raise ValueError("contour='map' lays one view's contours over the other's: pass params1 and params2")
-    return contour_consistency(shallow_contours(query), shallow_contours(key), params1, params2, size)
+        raise ValueError("contour='map' lays one view's contours over the other's: "
+                         "pass params1 and params2")
+    return contour_consistency(query, key, params1, params2, size)
 
 # %% ../nbs/course/08_di3cl.ipynb #dbd80afe
 @patch
-def _regions(self:DI3CL, query, key, boxes1, boxes2, index):
-    "Predict the twin's region from ours. Batch norm needs two values in training: with fewer boxes the loss is 0, gradient and all."
-    q = pool_regions(query, boxes1, index, self.encoder.stride)
-    if len(q) <= self.training: return q.sum() * 0
-    with torch.no_grad(): k = self.twin.region(pool_regions(key, boxes2, index, self.encoder.stride))
-    return region_loss(self.predictor(self.online.region(q)), k)
+def _regions(self: DI3CL, query, key, boxes1, boxes2, index):
+    "Predict the twin's regions from ours. Too few for batch norm count as none: 0."
+    stride = self.encoder.stride
+    ours = pool_regions(query, boxes1, index, stride)
+    if len(ours) < (2 if self.training else 1):
+        return region_loss(ours[:0], ours[:0])
+    with torch.no_grad():
+        target = self.twin.region(pool_regions(key, boxes2, index, stride))
+    return region_loss(self.predictor(self.online.region(ours)), target)

@@ -7,14 +7,19 @@ from di3cl.model import *
 
 import copy
 import inspect
+import math
 
 import torch
 from fastcore.test import expect_fail, test_close, test_eq
 from torch import nn
 from torchvision.ops import roi_align
+
 from di3cl.encoder import pool
 
-def seeded(n): return torch.Generator().manual_seed(n)
+
+def seeded(n):
+    return torch.Generator().manual_seed(n)
+
 
 def tiny(**kw):
     "A model small enough for tests, the same at every call."
@@ -22,84 +27,135 @@ def tiny(**kw):
         torch.manual_seed(0)
         return DI3CL("resnet10", **(dict(dim=16, queue_size=64) | kw))
 
+
 def batch(n=4, k=3, size=64, seed=0):
     "Random views and boxes; what is not valid is NaN, so that touching it would show."
     g = seeded(seed)
-    corner, side = torch.rand(n, k, 2, generator=g) * 24, 16 + torch.rand(n, k, 2, generator=g) * 20
+    corner = torch.rand(n, k, 2, generator=g) * 24
+    side = 16 + torch.rand(n, k, 2, generator=g) * 20
     valid = torch.arange(n * k).reshape(n, k) % 3 != 1
-    boxes = torch.where(valid[..., None], torch.cat([corner, corner + side], 2), torch.nan)
+    boxes = torch.cat([corner, corner + side], 2)
+    boxes = torch.where(valid[..., None], boxes, torch.nan)
     params = torch.tensor([0., 0, size, size, 0]).expand(n, 5)
-    return dict(view1=torch.randn(n, 1, size, size, generator=g), view2=torch.randn(n, 1, size, size, generator=g), boxes1=boxes, boxes2=boxes + 2,
+    view1, view2 = (torch.randn(n, 1, size, size, generator=g) for _ in range(2))
+    return dict(view1=view1, view2=view2, boxes1=boxes, boxes2=boxes + 2,
                 valid=valid, params1=params, params2=params)
 
 
 def test_regions_are_where_their_boxes_are():
     centres = torch.arange(8) * 32 + 16.
-    features = torch.stack(torch.meshgrid(centres, centres, indexing="xy")).expand(2, 2, 8, 8)
-    boxes = torch.tensor([[[40., 40, 100, 90], [torch.nan] * 4], [[64., 32, 200, 230], [20., 100, 90, 140]]])
-    index = torch.tensor([[0, 0], [1, 0], [1, 1]])                        # tile 0 box 0, tile 1 boxes 0 and 1
-    test_close(pool_regions(features, boxes, index, 32), torch.tensor([[70., 65], [132, 131], [55, 120]]), eps=1e-3)
+    features = torch.stack(torch.meshgrid(centres, centres, indexing="xy"))
+    boxes = torch.tensor([[[40., 40, 100, 90], [torch.nan] * 4],
+                          [[64., 32, 200, 230], [20., 100, 90, 140]]])
+    index = torch.tensor([[0, 0], [1, 0], [1, 1]])    # tile 0 box 0, tile 1 boxes 0, 1
+    got = pool_regions(features.expand(2, 2, 8, 8), boxes, index, 32)
+    test_close(got, torch.tensor([[70., 65], [132, 131], [55, 120]]), eps=1e-3)
 
 
-def unit(x): return x / x.norm(dim=1, keepdim=True)
+def unit(x):
+    return x / x.norm(dim=1, keepdim=True)
+
 
 def slow_info_nce(query, key, queue, temperature=0.2):
     "Minus the log of the partner's share, one query at a time."
     query, key, queue = (unit(x.double()) for x in (query, key, queue))
     shares = []
     for q, k in zip(query, key):
-        partner, others = (q @ k / temperature).exp(), [(q @ n / temperature).exp() for n in queue]
+        partner = (q @ k / temperature).exp()
+        others = [(q @ n / temperature).exp() for n in queue]
         shares.append(partner / (partner + sum(others)))
     return -torch.stack(shares).log().mean()
+
+
+def embed_by_hand(side, view, boxes, valid):
+    "The three embeddings of one branch; boxes in torchvision's other format, a list."
+    shallow, deep = side.encoder(view)[2:]
+    rois = [b[v] for b, v in zip(boxes, valid)]
+    pooled = roi_align(deep, rois, 1, 1 / side.encoder.stride, aligned=True)
+    image = side.image(deep.mean((2, 3)))
+    contour = side.contour(shallow.mean((2, 3)))
+    return image, contour, side.region(pooled[..., 0, 0])
+
 
 def by_hand(model, x):
     "The embeddings of a training step of a copy of the model: {head: (query, key)}."
     m = copy.deepcopy(model)
-    for t, o in zip(m.twin.parameters(), m.online.parameters()): t.copy_(m.momentum * t + (1 - m.momentum) * o)
-    sides = []
-    for side, view, boxes in ((m.online, x["view1"], x["boxes1"]), (m.twin, x["view2"], x["boxes2"])):
-        shallow, deep = side.encoder(view)[2:]
-        rois = [b[v] for b, v in zip(boxes, x["valid"])]                                # torchvision's other format: a list, tile by tile
-        region = side.region(roi_align(deep, rois, 1, 1 / side.encoder.stride, aligned=True)[..., 0, 0])
-        sides.append((side.image(deep.mean((2, 3))), side.contour(shallow.mean((2, 3))), m.predictor(region) if side is m.online else region))
-    return dict(zip(("image", "contour", "region"), zip(*sides)))
+    for t, o in zip(m.twin.parameters(), m.online.parameters()):
+        t.copy_(m.momentum * t + (1 - m.momentum) * o)
+    query = embed_by_hand(m.online, x["view1"], x["boxes1"], x["valid"])
+    key = embed_by_hand(m.twin, x["view2"], x["boxes2"], x["valid"])
+    return dict(image=(query[0], key[0]), contour=(query[1], key[1]),
+                region=(m.predictor(query[2]), key[2]))
 
 
 def test_each_part_and_their_sum_equal_a_slow_computation():
     model, x = tiny(), batch()
-    with torch.no_grad(): hand = by_hand(model, x)
-    want = {n: slow_info_nce(*hand[n], model.queues[n].keys) for n in ("image", "contour")}
+    with torch.no_grad():
+        hand = by_hand(model, x)
+    want = {n: slow_info_nce(*hand[n], q.keys) for n, q in model.queues.items()}
     p, t = map(unit, hand["region"])
-    want["region"] = sum((a - b).square().sum() for a, b in zip(p, t)) / x["valid"].sum()      # |p - t|^2 = 2 - 2 cos
+    want["region"] = (p - t).square().sum() / x["valid"].sum()   # |p - t|^2 = 2 - 2 cos
     got = model(**x)
-    for name, value in want.items(): test_close(getattr(got, name).item(), value.item(), eps=1e-4)
-    test_close(got.total.item(), (0.8 * want["image"] + 0.2 * want["contour"] + 5 * want["region"]).item(), eps=1e-3)
+    for name, value in want.items():
+        test_close(getattr(got, name).item(), value.item(), eps=1e-4)
+    total = 0.8 * want["image"] + 0.2 * want["contour"] + 5 * want["region"]
+    test_close(got.total.item(), total.item(), eps=1e-3)
 
 
 def test_own_keys_join_the_queue_only_after_the_loss():
     model, x = tiny(), batch()
-    with torch.no_grad(): hand = by_hand(model, x)
+    with torch.no_grad():
+        hand = by_hand(model, x)
     before = {n: q.keys.clone() for n, q in model.queues.items()}
     got = model(**x)
     for n, queue in model.queues.items():
         query, key = hand[n]
-        test_close(queue.keys[:4], unit(key), eps=1e-5)                                      # now they are in ...
+        test_close(queue.keys[:4], unit(key), eps=1e-5)        # now they are in ...
         assert torch.equal(queue.keys[4:], before[n][4:])
-        test_close(getattr(got, n).item(), slow_info_nce(query, key, before[n]).item(), eps=1e-4)      # ... but the loss had not seen them:
-        assert slow_info_nce(query, key, queue.keys) > getattr(got, n) + 0.01                          # it would have been larger
-    got.total.backward()                                                                     # and writing into the queue did not break the graph
+        unseen = slow_info_nce(query, key, before[n])          # ... but were not seen:
+        test_close(getattr(got, n).item(), unseen.item(), eps=1e-4)
+        seen = slow_info_nce(query, key, queue.keys)
+        assert seen > unseen + 0.01                           # it would have been larger
+    got.total.backward()                         # writing into the queue broke no graph
+
+
+def test_the_queue_needs_no_second_normalisation():
+    from di3cl.losses import info_nce, unit_info_nce, unit_vectors
+
+    for dtype, eps in ((torch.float64, 1e-14), (torch.float32, 1e-6)):
+        queue = tiny().queues["image"].to(dtype)
+        queue.push(100 * torch.randn(64, 16, generator=seeded(1), dtype=dtype))
+        q, k = (torch.randn(8, 16, generator=seeded(s), dtype=dtype) for s in (2, 3))
+        fast = unit_info_nce(unit_vectors(q), unit_vectors(k), queue.keys)
+        test_close(fast, info_nce(q, k, queue.keys), eps=eps)
+
+
+def test_losses_are_float32_under_autocast():
+    for contour in ("published", "map"):
+        exact, rough = tiny(contour=contour), tiny(contour=contour)
+        x = batch() | dict(valid=torch.zeros(4, 3, dtype=torch.bool))
+        for x in (batch(), x):                             # with boxes, and without any
+            want = exact(**x)
+            with torch.autocast("cpu", torch.bfloat16):
+                got = rough(**x)
+            assert all(v.dtype == torch.float32 for v in got)
+            test_close(torch.stack(got), torch.stack(want), eps=0.1)
+        assert rough.queues["image"].keys.dtype == torch.float32
 
 
 def test_twin_is_a_moving_average_with_its_own_statistics():
     model, path = tiny(momentum=0.9), []
     start = copy.deepcopy(list(model.twin.parameters()))
-    opt = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    opt = torch.optim.SGD(learning, lr=0.1)
     for step in range(3):
-        path.append(copy.deepcopy(list(model.online.parameters())))                          # as they are when the twin moves
+        path.append(copy.deepcopy(list(model.online.parameters())))  # as the twin moves
         model(**batch(seed=step)).total.backward()
-        opt.step(); opt.zero_grad()
+        opt.step()
+        opt.zero_grad()
     for i, p in enumerate(model.twin.parameters()):
-        test_close(p, 0.9**3 * start[i] + 0.1 * (0.81 * path[0][i] + 0.9 * path[1][i] + path[2][i]), eps=1e-5)
+        pulled = 0.81 * path[0][i] + 0.9 * path[1][i] + path[2][i]
+        test_close(p, 0.9**3 * start[i] + 0.1 * pulled, eps=1e-5)
         assert p.grad is None and not p.requires_grad
     a, b = model.online.encoder.bn1, model.twin.encoder.bn1
     test_eq((a.num_batches_tracked.item(), b.num_batches_tracked.item()), (3, 3))
@@ -112,111 +168,152 @@ def test_eval_mode_changes_nothing():
         before = copy.deepcopy(model.state_dict())
         first, second = model(**batch()), model(**batch())
         test_eq([v.item() for v in first], [v.item() for v in second])
-        for k, v in model.state_dict().items(): assert torch.equal(v, before[k]), k
+        for k, v in model.state_dict().items():
+            assert torch.equal(v, before[k]), k
+
+
+def part_of(name):
+    "The part of a model that a parameter belongs to."
+    return name.removeprefix("online.").removeprefix("encoder.").split(".")[0]
 
 
 def taught(x, **kw):
     "Names of the parts of a model that a backward pass reaches."
     model = tiny(**kw)
     model(**x).total.backward()
-    reached = {n.removeprefix("online.").removeprefix("encoder.").split(".")[0] for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    return " ".join(sorted(reached))
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return " ".join(sorted({part_of(n) for n, g in gradients.items() if g.any()}))
 
 
 def test_each_question_teaches_its_part_and_no_other():
-    test_eq(taught(batch(), loss_weights=(1, 0, 0)), "bn1 conv1 image layer1 layer2 layer3 layer4")
-    test_eq(taught(batch(), loss_weights=(0, 1, 0)), "bn1 contour conv1 layer1 layer2 layer3")
-    test_eq(taught(batch(), loss_weights=(0, 1, 0), contour="map"), "bn1 conv1 layer1 layer2")
-    test_eq(taught(batch(), loss_weights=(0, 0, 1)), "bn1 conv1 layer1 layer2 layer3 layer4 predictor region")
+    stages = "layer1 layer2 layer3 layer4"
+    test_eq(taught(batch(), loss_weights=(1, 0, 0)), f"bn1 conv1 image {stages}")
+    test_eq(taught(batch(), loss_weights=(0, 1, 0)),
+            "bn1 contour conv1 layer1 layer2 layer3")
+    test_eq(taught(batch(), loss_weights=(0, 1, 0), contour="map"),
+            "bn1 conv1 layer1 layer2")
+    test_eq(taught(batch(), loss_weights=(0, 0, 1)),
+            f"bn1 conv1 {stages} predictor region")
 
 
-def test_parts_of_weight_zero_are_not_computed():
+def test_parts_of_weight_zero_are_left_out():
     x = batch()
     model = tiny(loss_weights=(1, 0, 0))
-    got = model(x["view1"], x["view2"], None, None, None)                                    # no boxes needed
-    test_eq((got.contour.item(), got.region.item(), got.total.item()), (0, 0, got.image.item()))
-    assert torch.equal(model.queues["contour"].keys, tiny().queues["contour"].keys)          # its queue did not move
+    got = model(x["view1"], x["view2"], None, None, None)             # no boxes needed
+    test_eq((got.contour.item(), got.region.item()), (0, 0))
+    test_eq(got.total.item(), got.image.item())
+    start = tiny().queues["contour"].keys
+    assert torch.equal(model.queues["contour"].keys, start)           # it did not move
 
 
 def test_batches_without_boxes_train_on():
     x = batch()
-    for n_valid, weights in ((0, (0.8, 0.2, 5)), (1, (0.8, 0.2, 5)), (0, (0, 0, 5)), (1, (0, 0, 5))):
-        x["valid"] = torch.arange(12).reshape(4, 3) < n_valid
-        model = tiny(loss_weights=weights)
-        before = copy.deepcopy(model.online.region.state_dict())
-        got = model(**x)
-        got.total.backward()
-        test_eq(got.region.item(), 0)
-        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-        for k, v in model.online.region.state_dict().items(): assert torch.equal(v, before[k]), k
-    assert model.eval()(**x).region > 0
+    for n_valid in (0, 1):
+        for weights in ((0.8, 0.2, 5), (0, 0, 5)):
+            x["valid"] = torch.arange(12).reshape(4, 3) < n_valid
+            model = tiny(loss_weights=weights)
+            before = copy.deepcopy(model.online.region.state_dict())
+            got = model(**x)
+            got.total.backward()
+            test_eq(got.region.item(), 0)
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            assert gradients and all(g.isfinite().all() for g in gradients)
+            for k, v in model.online.region.state_dict().items():
+                assert torch.equal(v, before[k]), k
+    assert model.eval()(**x).region > 0                           # one, in eval mode
 
 
 def test_two_boxes_are_enough():
-    x = batch()
-    x["valid"] = torch.arange(12).reshape(4, 3).eq(0) | torch.arange(12).reshape(4, 3).eq(6)
+    x, number = batch(), torch.arange(12).reshape(4, 3)
+    x["valid"] = (number == 0) | (number == 6)
     assert tiny()(**x).region > 0
 
 
 def test_model_refuses_by_name():
-    with expect_fail(ValueError, contains="'published' or 'map'"): tiny(contour="edges")
-    with expect_fail(ValueError, contains="image, contour, region"): tiny(loss_weights=(1, 1))
-    with expect_fail(ValueError, contains="one of them positive"): tiny(loss_weights=(0, 0, 0))
-    x = batch()
-    x["params2"] = None
-    with expect_fail(ValueError, contains="params1 and params2"): tiny(contour="map")(**x)
+    with expect_fail(ValueError, contains="'published' or 'map'"):
+        tiny(contour="edges")
+    with expect_fail(ValueError, contains="image, contour, region"):
+        tiny(loss_weights=(1, 1))
+    with expect_fail(ValueError, contains="one of them positive"):
+        tiny(loss_weights=(0, 0, 0))
+    x = batch() | dict(params2=None)
+    with expect_fail(ValueError, contains="params1 and params2"):
+        tiny(contour="map")(**x)
 
 
 def patterns(n, generator):
     "Two noisy copies of n smooth random patterns."
-    tiles = nn.functional.interpolate(torch.randn(n, 1, 4, 4, generator=generator), size=64, mode="bilinear")
-    return [tiles + 0.3 * torch.randn(tiles.shape, generator=generator) for _ in range(2)]
+    coarse = torch.randn(n, 1, 4, 4, generator=generator)
+    tiles = nn.functional.interpolate(coarse, size=64, mode="bilinear")
+    noise = [torch.randn(tiles.shape, generator=generator) for _ in range(2)]
+    return [tiles + 0.3 * n for n in noise]
+
+
+def embed(branch, view):
+    "Unit embeddings of views."
+    return unit(branch.image(pool(branch.encoder(view)[3])))
+
 
 @torch.no_grad()
 def partners_found(model, view1, view2):
     "Share of the tiles whose nearest key is their own."
-    m = copy.deepcopy(model)                                 # batch norm would note these views
-    query, key = m.online.image(pool(m.encoder(view1)[3])), m.twin.image(pool(m.twin.encoder(view2)[3]))
-    return (unit(query) @ unit(key).T).argmax(1).eq(torch.arange(len(key))).float().mean().item()
+    m = copy.deepcopy(model)                        # batch norm would note these views
+    nearest = (embed(m.online, view1) @ embed(m.twin, view2).T).argmax(1)
+    return nearest.eq(torch.arange(len(view1))).float().mean().item()
+
 
 def train(model, steps, lr, seed=0):
-    "A bare loop: losses at every step (steps, 4), and the share of partners found at every tenth."
+    "A bare loop: losses of every step (steps, 4), partners found at every tenth."
     g, new, x = seeded(seed), patterns(64, seeded(99)), batch(n=16)
-    opt = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    opt = torch.optim.SGD(learning, lr=lr, momentum=0.9)
     history, found = [], []
     for step in range(steps):
-        if step % 10 == 0: found.append(partners_found(model, *new))
+        if step % 10 == 0:
+            found.append(partners_found(model, *new))
         x["view1"], x["view2"] = patterns(16, g)
         losses = model(**x)
-        losses.total.backward(); opt.step(); opt.zero_grad()
+        losses.total.backward()
+        opt.step()
+        opt.zero_grad()
         history.append(torch.stack(losses).detach())
     return torch.stack(history), torch.tensor(found + [partners_found(model, *new)])
 
 
 def test_a_short_run_lowers_every_loss_and_finds_partners():
     losses, found = train(tiny(momentum=0.97), 50, lr=0.004)
-    full, end = losses[4:8].mean(0), losses[-4:].mean(0)                                     # the queue is full after 4 steps
+    full, end = losses[4:8].mean(0), losses[-4:].mean(0)      # full after 4 steps
     assert (end < 0.8 * full).all(), (full, end)
     assert found[0] < 0.3 and found[-1] > 0.8, found
 
 
 def test_defaults_are_the_published_settings():
-    defaults = {k: p.default for k, p in inspect.signature(DI3CL.__init__).parameters.items() if k != "self"}
-    test_eq(defaults, dict(arch="resnet50", in_channels=1, dim=128, queue_size=65536, momentum=0.999, temperature=0.2, contour="published",
-                           loss_weights=(0.8, 0.2, 5.0), weights=None, stride=32))
+    signature = inspect.signature(DI3CL.__init__).parameters
+    defaults = {k: p.default for k, p in signature.items() if k != "self"}
+    test_eq(defaults, dict(
+        arch="resnet50", in_channels=1, dim=128, queue_size=65536, momentum=0.999,
+        temperature=0.2, contour="published", loss_weights=(0.8, 0.2, 5.0),
+        weights=None, stride=32))
+
+    def sizes(head):
+        linear = [m for m in head if isinstance(m, nn.Linear)]
+        return [m.in_features for m in linear] + [linear[-1].out_features]
+
     model = DI3CL(queue_size=8)
-    sizes = {n: [m.weight.shape[1] for m in head if isinstance(m, nn.Linear)] + [head[-1].out_features]
-             for n, head in (("image", model.online.image), ("contour", model.online.contour), ("region", model.online.region), ("predictor", model.predictor))}
-    test_eq(sizes, dict(image=[2048, 2048, 128], contour=[1024, 2048, 128], region=[2048, 2048, 128], predictor=[128, 2048, 128]))
-    has_bn = lambda head: any(isinstance(m, nn.BatchNorm1d) for m in head)
-    test_eq([has_bn(h) for h in (model.online.image, model.online.contour, model.online.region, model.predictor)], [False, False, True, True])
+    online = model.online
+    heads = online.image, online.contour, online.region, model.predictor
+    test_eq([sizes(head) for head in heads],
+            [[2048, 2048, 128], [1024, 2048, 128], [2048, 2048, 128], [128, 2048, 128]])
+    test_eq([isinstance(head[1], nn.BatchNorm1d) for head in heads],
+            [False, False, True, True])
 
 
 def test_the_solutions_of_this_page_are_right():
-    from math import exp, log
-    start = log(1 + 65_536 * exp(-5))
-    test_close(start, 6.1, eps=.01); test_close(0.8 * start + 0.2 * start + 5 * 2, 16.1, eps=.01)
-    model, b = tiny(loss_weights=(1, 0, 0)), batch()
-    model(**b | dict(boxes1=b["boxes1"].nan_to_num(0), boxes2=b["boxes2"].nan_to_num(0))).total.backward()
-    idle = {name.split(".")[1 if name.startswith("online") else 0] for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    start = math.log(1 + 65_536 * math.exp(-5))
+    test_close(start, 6.1, eps=.01)
+    test_close(0.8 * start + 0.2 * start + 5 * 2, 16.1, eps=.01)
+    model = tiny(loss_weights=(1, 0, 0))
+    model(**batch()).total.backward()
+    learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    idle = {part_of(n) for n, p in learning.items() if p.grad is None}
     test_eq(idle, {"contour", "region", "predictor"})

@@ -6,6 +6,7 @@ from di3cl.encoder import *
 
 
 import copy
+import math
 from collections import deque
 from unittest.mock import patch
 
@@ -14,34 +15,51 @@ import torchvision
 from fastcore.test import expect_fail, test_close, test_eq
 from torch import nn
 
-def seeded(n): return torch.Generator().manual_seed(n)
+
+def seeded(n):
+    return torch.Generator().manual_seed(n)
+
+
+def count(module):
+    "Number of parameters."
+    return sum(p.numel() for p in module.parameters())
 
 
 def test_stages_have_their_strides_and_widths():
     for arch in ARCHS:
         e = Encoder(arch, in_channels=2)
         stages = e(torch.randn(2, 2, 64, 96, generator=seeded(0)))
-        test_eq([tuple(f.shape[1:]) for f in stages], [(w, 64 // s, 96 // s) for w, s in zip(e.widths, (4, 8, 16, 32))])
-        assert e.training and e.bn1.num_batches_tracked == 1          # the blank image left no trace
+        want = [(w, 64 // s, 96 // s) for w, s in zip(e.widths, (4, 8, 16, 32))]
+        test_eq([tuple(f.shape[1:]) for f in stages], want)
+        assert e.training and e.bn1.num_batches_tracked == 1   # making it left no trace
 
 
 def test_summed_kernel_answers_like_the_copies():
-    rgb, z = torch.randn(64, 3, 7, 7, generator=seeded(1)).double(), torch.randn(2, 1, 32, 32, generator=seeded(2)).double()
-    conv = lambda w: nn.functional.conv2d(z.expand(-1, w.shape[1], -1, -1), w, stride=2, padding=3)
-    for c in range(1, 13): test_close(conv(fold_conv1(rgb, c)), conv(rgb), eps=1e-9)
+    def conv(w):
+        copies = z.expand(-1, w.shape[1], -1, -1)
+        return nn.functional.conv2d(copies, w, stride=2, padding=3)
+
+    rgb = torch.randn(64, 3, 7, 7, generator=seeded(1)).double()
+    z = torch.randn(2, 1, 32, 32, generator=seeded(2)).double()
+    for c in range(1, 13):
+        test_close(conv(fold_conv1(rgb, c)), conv(rgb), eps=1e-9)
     assert fold_conv1(rgb, 3) is rgb
 
 
 def test_three_imagenet_normalisations_differ_from_one_by_a_constant():
-    m, s = torch.tensor([.485, .456, .406])[:, None, None], torch.tensor([.229, .224, .225])[:, None, None]
-    w, x = torch.randn(64, 3, 7, 7, generator=seeded(1)), torch.rand(1, 1, 64, 64, generator=seeded(2))
-    conv = lambda x, w: nn.functional.conv2d(x, w, stride=2, padding=3)
+    def conv(x, w):
+        return nn.functional.conv2d(x, w, stride=2, padding=3)
+
+    m = torch.tensor([.485, .456, .406])[:, None, None]
+    s = torch.tensor([.229, .224, .225])[:, None, None]
+    w = torch.randn(64, 3, 7, 7, generator=seeded(1))
+    x = torch.rand(1, 1, 64, 64, generator=seeded(2))
     published = conv((x - m) / s, w)
     one = conv((x - .449) / .226, (w * .226 / s).sum(1, keepdim=True))
     constant = ((.449 - m) / s * w).sum((1, 2, 3))[:, None, None]
-    inside = (..., slice(2, -2), slice(2, -2))                                     # the edge sees the padding
+    inside = (..., slice(2, -2), slice(2, -2))               # the edge sees the padding
     test_close(published[inside], (one + constant)[inside], eps=1e-4)
-    assert (published - one - constant).abs().max() > 0.1                          # and there the two differ
+    assert (published - one - constant).abs().max() > 0.1     # and there the two differ
 
 
 def test_encoder_is_torchvisions_resnet():
@@ -51,70 +69,99 @@ def test_encoder_is_torchvisions_resnet():
         x = torch.randn(2, 3, 64, 64, generator=seeded(0))
         assert torch.equal(theirs.fc(pool(ours(x)[3])), theirs(x))
         test_eq(ours.widths[3], theirs.fc.in_features)
-        test_eq(set(theirs.state_dict()) - set(ours.state_dict()), {"fc.weight", "fc.bias"})
+        gone = set(theirs.state_dict()) - set(ours.state_dict())
+        test_eq(gone, {"fc.weight", "fc.bias"})
 
 
 def test_folded_weights_answer_the_same_to_a_copied_image():
     theirs = torchvision.models.resnet18(weights=None).eval()
     for m in theirs.modules():
-        if isinstance(m, nn.BatchNorm2d): m.running_mean.normal_(generator=seeded(2)); m.running_var.uniform_(.5, 2, generator=seeded(3))
-    z = torch.randn(2, 1, 64, 64, dtype=torch.float64, generator=seeded(4))
-    ours = {c: Encoder("resnet18", c, weights=theirs.state_dict()).double().eval() for c in range(1, 13)}
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(generator=seeded(2))
+            m.running_var.uniform_(.5, 2, generator=seeded(3))
+    state = copy.deepcopy(theirs.state_dict())
     theirs.double()
+    z = torch.randn(2, 1, 64, 64, dtype=torch.float64, generator=seeded(4))
     want = theirs(z.expand(-1, 3, -1, -1))
-    for c, e in ours.items(): test_close(theirs.fc(pool(e(z.expand(-1, c, -1, -1))[3])), want, eps=1e-4)     # kernels are rounded to float32
-    assert torch.equal(ours[3].conv1.weight, theirs.conv1.weight)
+    for c in range(1, 13):
+        e = Encoder("resnet18", c, weights=state).double().eval()
+        got = theirs.fc(pool(e(z.expand(-1, c, -1, -1))[3]))
+        test_close(got, want, eps=1e-4)               # kernels are rounded to float32
+    assert torch.equal(Encoder("resnet18", 3, weights=state).conv1.weight,
+                       state["conv1.weight"])
 
 
 def test_encoder_refuses_by_name():
-    with expect_fail(ValueError, contains="resnet10, resnet18, resnet34, resnet50, resnet101"): Encoder("vgg16")
-    with expect_fail(ValueError, contains="1 to 12"): Encoder("resnet10", in_channels=13)
-    with expect_fail(ValueError, contains="state dict"): Encoder("resnet18", weights="weights.pth")
-    with expect_fail(ValueError, contains="no ImageNet weights for resnet10"): Encoder("resnet10", weights="imagenet")
+    with expect_fail(ValueError, contains=", ".join(ARCHS)):
+        Encoder("vgg16")
+    with expect_fail(ValueError, contains="1 to 12"):
+        Encoder("resnet10", in_channels=13)
+    with expect_fail(ValueError, contains="state dict"):
+        Encoder("resnet18", weights="weights.pth")
+    with expect_fail(ValueError, contains="no ImageNet weights for resnet10"):
+        Encoder("resnet10", weights="imagenet")
     state = Encoder("resnet18").state_dict()
-    with expect_fail(ValueError, contains="missing (first: layer1.0.conv3.weight)"): Encoder("resnet50", weights=state)
+    with expect_fail(ValueError, contains="missing (first: layer1.0.conv3.weight)"):
+        Encoder("resnet50", weights=state)
     state["conv1.weight"] = state["conv1.weight"][:32]
-    with expect_fail(ValueError, contains="conv1.weight is (32, 1, 7, 7), not (64, 1, 7, 7)"): Encoder("resnet18", weights=state)
+    with expect_fail(ValueError, contains="weight is (32, 1, 7, 7), not (64, 1, 7, 7)"):
+        Encoder("resnet18", weights=state)
 
 
 def test_imagenet_weights_are_fetched_and_folded():
     theirs = torchvision.models.resnet18(weights=None).state_dict()
-    with patch("torchvision.models._api.load_state_dict_from_url", return_value=theirs) as fetch: e = Encoder("resnet18", 1, weights="imagenet")
-    test_eq(fetch.call_args.args[0], torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url)
+    download = "torchvision.models._api.load_state_dict_from_url"
+    with patch(download, return_value=theirs) as fetch:
+        e = Encoder("resnet18", 1, weights="imagenet")
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    test_eq(fetch.call_args.args[0], url)
     test_close(e.conv1.weight, theirs["conv1.weight"].sum(1, keepdim=True), eps=1e-6)
     assert torch.equal(e.layer4[1].conv2.weight, theirs["layer4.1.conv2.weight"])
-    with patch("torchvision.models._api.load_state_dict_from_url", side_effect=OSError("no route")):             # without a network
-        with expect_fail(OSError, contains="come from download.pytorch.org, and cannot be had (no route)"): Encoder("resnet18", 1, weights="imagenet")
+    offline = "come from download.pytorch.org, and cannot be had (no route)"
+    with patch(download, side_effect=OSError("no route")):
+        with expect_fail(OSError, contains=offline):
+            Encoder("resnet18", 1, weights="imagenet")
 
 
 def test_stride_16_keeps_names_and_doubles_the_last_map():
+    x = torch.randn(1, 1, 64, 64, generator=seeded(0))
     for arch in ("resnet10", "resnet50"):
-        torch.manual_seed(0); coarse = Encoder(arch, stride=32).eval()
+        torch.manual_seed(0)
+        coarse = Encoder(arch, stride=32).eval()
         fine = Encoder(arch, stride=16, weights=coarse.state_dict()).eval()
-        x = torch.randn(1, 1, 64, 64, generator=seeded(0))
-        for a, b in list(zip(coarse(x), fine(x)))[:3]: assert torch.equal(a, b)
+        for a, b in zip(coarse(x)[:3], fine(x)[:3]):
+            assert torch.equal(a, b)
         test_eq((coarse(x)[3].shape[2], fine(x)[3].shape[2]), (2, 4))
-    with expect_fail(ValueError, contains="16 or 32"): Encoder("resnet10", stride=8)
+    with expect_fail(ValueError, contains="16 or 32"):
+        Encoder("resnet10", stride=8)
 
 
 def test_heads_have_the_published_sizes():
-    count = lambda head: sum(p.numel() for p in head.parameters())
-    test_eq(count(mlp(2048, 2048, 128)), 2048 * 2048 + 2048 + 2048 * 128 + 128)                       # 4.5 million
-    test_eq(count(mlp(128, 2048, 128, bn=True)), 128 * 2048 + 2048 + 2 * 2048 + 2048 * 128 + 128)
+    def linear(a, b):
+        return a * b + b
+
+    test_eq(count(mlp(2048, 2048, 128)), linear(2048, 2048) + linear(2048, 128))
+    test_eq(count(mlp(128, 2048, 128, bn=True)),
+            linear(128, 2048) + 2 * 2048 + linear(2048, 128))
     x, head = torch.randn(5, 6, generator=seeded(0)), mlp(6, 8, 3)
-    test_close(head(x), (x @ head[0].weight.T + head[0].bias).clamp(min=0) @ head[2].weight.T + head[2].bias)
-    test_eq([type(m).__name__ for m in mlp(6, 8, 3, bn=True)], ["Linear", "BatchNorm1d", "ReLU", "Linear"])
+    hidden = (x @ head[0].weight.T + head[0].bias).clamp(min=0)
+    test_close(head(x), hidden @ head[2].weight.T + head[2].bias)
+    kinds = [type(m).__name__ for m in mlp(6, 8, 3, bn=True)]
+    test_eq(kinds, ["Linear", "BatchNorm1d", "ReLU", "Linear"])
 
 
 def test_twin_is_the_moving_average_in_closed_form():
     online = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).double()
-    twin, start, targets, m = make_twin(online), copy.deepcopy(list(online.parameters())), [], 0.9
+    twin, m = make_twin(online), 0.9
+    start, targets = copy.deepcopy(list(online.parameters())), []
     for step in range(5):
-        for p in online.parameters(): p.data.add_(torch.randn(p.shape, dtype=p.dtype, generator=seeded(step)))
+        for p in online.parameters():
+            p.data.add_(torch.randn(p.shape, dtype=p.dtype, generator=seeded(step)))
         targets.append(copy.deepcopy(list(online.parameters())))
         update_twin(online, twin, m)
-    for i, p in enumerate(twin.parameters()):     # m^n start + sum (1 - m) m^(n - 1 - k) target_k
-        test_close(p, m**5 * start[i] + sum((1 - m) * m**(4 - k) * targets[k][i] for k in range(5)), eps=1e-12)
+    for i, p in enumerate(twin.parameters()):
+        pulled = sum((1 - m) * m**(4 - k) * targets[k][i] for k in range(5))
+        test_close(p, m**5 * start[i] + pulled, eps=1e-12)
         assert not p.requires_grad
 
 
@@ -129,15 +176,43 @@ def test_twin_keeps_its_own_batch_statistics():
     assert all(p.requires_grad for p in online.parameters())
 
 
+def encode(net, x, order, shares=1):
+    "Shuffle, encode in shares, pool, sort back."
+    parts = [pool(net(x[some])[3]) for some in order.chunk(shares)]
+    return torch.cat(parts)[order.argsort()]
+
+
 def test_shuffling_within_one_process_changes_nothing():
-    net, x = Encoder("resnet10").double(), torch.randn(8, 1, 64, 64, dtype=torch.float64, generator=seeded(0))
+    net = Encoder("resnet10").double()
+    x = torch.randn(8, 1, 64, 64, dtype=torch.float64, generator=seeded(0))
     order = torch.randperm(8, generator=seeded(1))
-    test_close(pool(net(x[order])[3])[order.argsort()], pool(net(x)[3]), eps=1e-10)
+    test_close(encode(net, x, order), pool(net(x)[3]), eps=1e-10)
+    assert shuffle(x) is x and unshuffle(x) is x and gather(x) is x
+
+
+def test_rows_change_places_between_processes_and_come_back():
+    def process(rank):
+        return patch("di3cl.encoder._rank_and_size", return_value=(rank, 3))
+
+    def gathered(parts):
+        return patch("di3cl.encoder.gather", return_value=torch.cat(parts))
+
+    mine = list(torch.arange(12).chunk(3))                 # four rows in each process
+    dealt, back = [], []
+    for rank in range(3):
+        with process(rank), gathered(mine):
+            dealt.append(shuffle(mine[rank]))
+    for rank in range(3):
+        with process(rank), gathered(dealt):
+            back.append(unshuffle(dealt[rank]))
+    test_eq(dealt[1].tolist(), [1, 4, 7, 10])
+    for before, after in zip(mine, back):
+        assert torch.equal(before, after)
 
 
 def test_queue_is_a_ring_that_takes_any_batch():
-    queue, reference = Queue(10, 4, generator=seeded(0)), deque(maxlen=10)
-    for k in queue.keys: reference.append(k.clone())
+    queue = Queue(10, 4, generator=seeded(0))
+    reference = deque(queue.keys.clone(), maxlen=10)
     for step, n in enumerate((3, 10, 1, 0, 7, 25, 4, 9)):
         keys = torch.randn(n, 4, generator=seeded(step)) * 10
         queue.push(keys)
@@ -148,18 +223,23 @@ def test_queue_is_a_ring_that_takes_any_batch():
 
 def test_queue_never_waits_for_the_device():
     queue = Queue(8, 4).to("meta")
-    for n in (3, 8, 20): queue.push(torch.empty(n, 4, device="meta"))
+    for n in (3, 8, 20):
+        queue.push(torch.empty(n, 4, device="meta"))
 
 
 def test_queue_is_part_of_the_state_and_of_no_gradient():
-    queue, copied = Queue(8, 4, generator=seeded(0)), Queue(8, 4, generator=seeded(1))
+    queue, copied = (Queue(8, 4, generator=seeded(s)) for s in (0, 1))
     test_close(queue.keys.norm(dim=1), torch.ones(8), eps=1e-6)
-    assert torch.equal(queue.keys, Queue(8, 4, generator=seeded(0)).keys) and not torch.equal(queue.keys, copied.keys)
+    assert torch.equal(queue.keys, Queue(8, 4, generator=seeded(0)).keys)
+    assert not torch.equal(queue.keys, copied.keys)
     queue.push(torch.randn(5, 4, requires_grad=True))
-    test_eq((set(queue.state_dict()), list(queue.parameters()), queue.keys.requires_grad), ({"keys", "pointer"}, [], False))
+    test_eq(set(queue.state_dict()), {"keys", "pointer"})
+    test_eq((list(queue.parameters()), queue.keys.requires_grad), ([], False))
     copied.load_state_dict(queue.state_dict())
-    for q in (queue, copied): q.push(torch.ones(5, 4))
-    assert torch.equal(queue.keys, copied.keys) and torch.equal(queue.pointer, copied.pointer)
+    for q in (queue, copied):
+        q.push(torch.ones(5, 4))
+    assert torch.equal(queue.keys, copied.keys)
+    assert torch.equal(queue.pointer, copied.pointer)
 
 
 def test_oldest_key_is_three_quarters_current():
@@ -167,9 +247,15 @@ def test_oldest_key_is_three_quarters_current():
 
 
 def test_the_solutions_of_this_page_are_right():
-    import math
-    def linear(a, b): return a * b + b
-    heads = linear(2048, 2048) + linear(2048, 128), linear(1024, 2048) + linear(2048, 128), linear(2048, 2048) + 2 * 2048 + linear(2048, 128), linear(128, 2048) + 2 * 2048 + linear(2048, 128)
-    encoder = sum(p.numel() for p in Encoder("resnet50", 1).parameters())
-    test_close(encoder / 1e6, 23.5, eps=.01); test_close(sum(heads) / 1e6, 11.8, eps=.02); test_close(sum(heads) / (sum(heads) + encoder), 1 / 3, eps=.005)
+    def linear(a, b):
+        return a * b + b
+
+    heads = (linear(2048, 2048) + linear(2048, 128)                   # global
+             + linear(1024, 2048) + linear(2048, 128)                 # shallow
+             + linear(2048, 2048) + 2 * 2048 + linear(2048, 128)      # region
+             + linear(128, 2048) + 2 * 2048 + linear(2048, 128))      # predictor
+    encoder = count(Encoder("resnet50", 1))
+    test_close(encoder / 1e6, 23.5, eps=.01)
+    test_close(heads / 1e6, 11.8, eps=.02)
+    test_close(heads / (heads + encoder), 1 / 3, eps=.005)
     test_eq(round(math.log(.1) / math.log(.99)), 229)
