@@ -1,5 +1,7 @@
-"""Generated tests import `fastcore.test` by star; its `test_eq` and friends are tools, not tests."""
+"""Generated tests import `fastcore.test` by star: its `test_eq` and friends are tools."""
 
 
 def pytest_pycollect_makeitem(collector, name, obj):
-    if getattr(obj, "__module__", collector.module.__name__) != collector.module.__name__: return []
+    here = collector.module.__name__
+    if getattr(obj, "__module__", here) != here:
+        return []

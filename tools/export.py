@@ -13,13 +13,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import identity
 import nbformat
 from nbconvert import MarkdownExporter
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbdev.clean import nbdev_clean
 from nbdev.doclinks import nbdev_export
-
-import identity
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = (

@@ -1,49 +1,66 @@
 """Run notebooks from top to bottom and keep their outputs, figures stored small.
 
-    python tools/run.py                    # every notebook
-    python tools/run.py nbs/03_views.ipynb
+    python tools/run.py                           # every notebook
+    python tools/run.py nbs/course/04_views.ipynb
 """
-import base64, io, os, sys, time
+import base64
+import io
+import os
+import sys
+import time
 from pathlib import Path
 
 import nbformat
+from export import notebooks
 from nbclient import NotebookClient
 from PIL import Image
 
-from export import notebooks
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def shrink(png):
-    "The same picture in 128 colours, rare ones kept: radar images are noise, and noise does not compress."
+    "Store a picture in 128 colours, rare ones kept: noise does not compress."
+    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     small = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE).save(small, "PNG", optimize=True)
+    image.quantize(128, Image.Quantize.MAXCOVERAGE).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
 def tidy(outputs):
-    "Drop progress bars and widget states, which teach nothing once they are over; keep figures and text."
+    "Drop progress bars and widget states, which teach nothing; keep figures and text."
     kept = []
-    for o in outputs:
-        if o.output_type == "stream" and o.name == "stderr": continue
-        if o.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None) and "image/png" not in o.data: continue   # an explorer leaves its picture
-        if "image/png" in o.get("data", {}): o.data["image/png"] = shrink(o.data["image/png"])
-        o.pop("execution_count", None) if o.output_type != "execute_result" else o.update(execution_count=None)
-        kept.append(o)
+    for output in outputs:
+        data = output.get("data", {})
+        if output.output_type == "stream" and output.name == "stderr":
+            continue
+        if data.pop(WIDGET, None) and "image/png" not in data:
+            continue                      # an explorer leaves its picture
+        if "image/png" in data:
+            data["image/png"] = shrink(data["image/png"])
+        if "execution_count" in output:
+            output.execution_count = None
+        kept.append(output)
     return kept
 
 
 def run(path):
+    "Run one notebook in its folder, and write it back."
     nb = nbformat.read(path, as_version=4)
     start = time.time()
-    NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
-    for c in nb.cells:
-        if c.cell_type == "code": c.execution_count, c.outputs = None, tidy(c.outputs)
-        c.metadata.pop("execution", None)
-    for k in ("language_info", "widgets"): nb.metadata.pop(k, None)   # what a kernel and its progress bars leave behind
+    place = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(nb, timeout=600, kernel_name="python3", resources=place).execute()
+    for cell in nb.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.execution_count, cell.outputs = None, tidy(cell.outputs)
+    for key in ("language_info", "widgets"):  # left by a kernel and its progress bars
+        nb.metadata.pop(key, None)
     nbformat.write(nb, path)
-    print(f"{path}: {time.time() - start:.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)
+    size = path.stat().st_size / 1e3
+    print(f"{path}: {time.time() - start:.0f} s, {size:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":
-    os.environ.pop("MPLBACKEND", None)   # a test runner's "agg" would leave every notebook without its figures
-    for p in map(Path, sys.argv[1:] or notebooks()): run(p)
+    os.environ.pop("MPLBACKEND", None)  # a test runner's "agg" would draw no figure
+    for path in map(Path, sys.argv[1:] or notebooks()):
+        run(path)
