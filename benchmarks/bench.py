@@ -14,7 +14,8 @@ from di3cl.explore import draw_info_nce
 from curves import bench_curves, bench_processes
 from di3cl.explore import draw_speckle
 from di3cl.train.devices import pick_device
-from di3cl.explore import canvas, draw_contours, draw_views, png, untrained
+from di3cl.explore import canvas, draw_contours, draw_views, untrained
+from IPython.core.pylabtools import print_figure as png
 from feeding import bench_store
 from di3cl.instances import sample_boxes
 from mapping import bench_predict
