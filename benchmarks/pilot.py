@@ -19,12 +19,13 @@ from rasterio.errors import NotGeoreferencedWarning
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from di3cl.files import write_atomic
-from di3cl.tasks.finetune import Plan, fit, make_learner
+from di3cl.tasks.finetune import fit, make_learner
 from di3cl.labels import by_group, few, open_labels, split
 from di3cl.labels import IGNORE
 from di3cl.evaluate.metrics import match_scores, segmentation_report
 from di3cl.train.config import make_config
 from di3cl.tasks.finetune import Areas
+from di3cl.train.config import FinetuneConfig
 from di3cl.pretrain import new_model, pretrain
 from di3cl.evaluate.report import sample_images
 from di3cl.sar import Preprocess, read_sar, to_unit
@@ -59,9 +60,9 @@ def train(args):
 # ---------------------------------------------------------------- the tasks
 
 LABELS, SEEDS = (8, 64), range(3)
-FROZEN = Plan(mode="frozen", steps=150, checks=1, crop=64, lr=3e-3)   # its crop is not used: cached features are of whole tiles
+FROZEN = FinetuneConfig(mode="frozen", steps=150, checks=1, crop=64, lr=3e-3)   # its crop is not used: cached features are of whole tiles
 DECODERS = {"road": "unet"}          # else UPerNet; its maps are at a quarter of the resolution, and roads are two pixels wide
-FULL = Plan(steps=200, checks=1, crop=64, lr=5e-4)
+FULL = FinetuneConfig(steps=200, checks=1, crop=64, lr=5e-4)
 FULL_ARMS, FULL_TASKS = ("random", "MoCo v2", "DI3CL"), ("landcover", "water, KOMPSAT-5")
 
 def kompsat(args):

@@ -5,209 +5,320 @@ from di3cl.tasks.finetune import *
 
 
 
+import contextlib
+import csv
+import io
+import json
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
-import numpy as np, torch
+import numpy as np
+import pytest
+import torch
+from fastai.callback.core import Callback
 from fastcore.test import *
-from testing import write_pairs, write_raster
+from testing import heard, write_pairs, write_raster
+
 from di3cl.encoder import Encoder
+from di3cl.evaluate.metrics import segmentation_report
+from di3cl.evaluate.report import score_tally, tally
+from di3cl.files import SarError
 from di3cl.labels import open_labels
-from di3cl.sar import Preprocess, SarError, to_unit
+from di3cl.sar import Preprocess, to_unit
 from di3cl.scenes import simulate
+from di3cl.tasks.segment import RUN, Segmenter, load_model, make_loss
+from di3cl.train.config import FinetuneConfig
 from di3cl.weights import WeightsError, save_weights
 
+pytest.importorskip(
+    "segmentation_models_pytorch", reason="the extra `segment` is not installed")
+
+VV = Preprocess("db", [-13], [6], [-30, 5], ["VV"])
+SMALL = FinetuneConfig(arch="resnet10", size=32, crop=32, width=32)
+QUICK = dict(steps=4, checks=2, batch=2, crop=32, width=32, size=32, arch="resnet10")
+
+
 def lakes(folder, n=6, unit="db", shift=0.0, channels=1):
-    "A folder of n images and masks, 64 x 64, water at the left of each, and how far it reaches differs."
-    wet = (torch.arange(64) < 10 + 6 * torch.arange(n)[:, None, None]).expand(n, 64, 64)
-    return write_pairs(folder, to_unit(simulate(n, 64, channels=channels).image - 8. * wet[:, None] + shift, "db", unit).numpy(), wet, unit)
+    "A folder of n images and masks, 64 x 64; water at the left, as far as it may be."
+    wet = torch.arange(64) < 10 + 6 * torch.arange(n)[:, None, None]
+    wet = wet.expand(n, 64, 64)
+    image = simulate(n, 64, channels=channels).image - 8. * wet[:, None] + shift
+    Path(folder).mkdir()
+    return write_pairs(folder, to_unit(image, "db", unit).numpy(), wet, unit)
+
+
+def open_lakes(folder, **kw):
+    return open_labels(lakes(folder, **kw), "water", 32)
+
+
+def quick(data, out, task="water", weights="random", seed=0, device="cpu", **kw):
+    "A fine-tuning of four steps, without its print-out."
+    with contextlib.redirect_stdout(io.StringIO()):
+        return finetune(data, task, weights, out, None, seed, device, **QUICK | kw)
 
 
 def test_areas_are_apart_and_few_labels_are_few():
     l = open_labels("sim", "water", 32, n=40, n_test=6)
     a = make_areas(l, 8)
-    test_eq((len(a.train), len(a.val), len(a.test)), (8, 8, 6)); test_eq(set(a.train) & set(a.val) | set(a.train) & set(a.test) | set(a.val) & set(a.test), set())
-    assert set(make_areas(l, 4).train) < set(a.train) and make_areas(l, 4).val == a.val and make_areas(l, None).test == a.test
+    test_eq([len(ids) for ids in a], [8, 8, 6])
+    test_eq(len({*a.train, *a.val, *a.test}), 22)
+    fewer = make_areas(l, 4)
+    assert set(fewer.train) < set(a.train) and fewer.val == a.val
+    test_eq(make_areas(l, None).test, a.test)
     test_fail(lambda: make_areas(l, 33), contains="only 32 labelled tiles")
-    assert "but not among" not in introduce(l, a) and "8 tiles to learn from, 8 tiles to watch, 6 tiles to test on" in introduce(l, a)
-    l.counts[:40, 0] = 1; l.counts[:40, 1] = 0
-    assert introduce(l, a).endswith("in the test areas, but not among the tiles to learn from: water")
-    test_fail(lambda: make_areas(l, 8), contains="the 8 training tiles hold only land: raise labels")
+    text = describe_areas(l, a)
+    assert "8 tiles to learn from, 8 tiles to watch, 6 tiles to test on" in text
+    assert "but not among" not in text
+    l.counts[:40, 0] = 1
+    l.counts[:40, 1] = 0
+    assert describe_areas(l, a).endswith("the tiles to learn from: water")
+    test_fail(lambda: make_areas(l, 8),
+              contains="the 8 training tiles hold only land: raise labels")
 
 
 def test_weights_are_fed_what_they_know_or_refuse():
-    with tempfile.TemporaryDirectory() as d:
-        def folder(name, **kw): (Path(d) / name).mkdir(); return open_labels(lakes(f"{d}/{name}", **kw), "water", 32)
-        db, power, loud, two = folder("db"), folder("power", unit="intensity"), folder("loud", unit="amplitude", shift=50.), folder("two", channels=2)
-        ids = list(range(len(db)))
-        torch.manual_seed(5); e = Encoder("resnet10", 1, 16)
-        pre = Preprocess.fit(db.batch(ids)[0], "db", ("VV",)); save_weights(e, f"{d}/vv.safetensors", pre)
-        for l in (db, power):                                                         # dB and intensity are the same echoes
-            encoder, p = start(l, ids, f"{d}/vv.safetensors")
-            test_eq(p, pre); assert torch.equal(encoder.conv1.weight, e.conv1.weight)
-        save_weights(e, f"{d}/power.safetensors", Preprocess("intensity", [.1], [.1], [0, 9], ["VV"]))
-        test_eq(start(db, ids, f"{d}/power.safetensors")[1].unit, "intensity")         # the network converts
-        test_fail(lambda: start(loud, ids, f"{d}/vv.safetensors"), contains="100% of the values")
-        p = start(loud, ids, f"{d}/vv.safetensors", normalise="data")[1]
-        test_close(p.mean[0], pre.mean[0] + 50, eps=.5); test_eq((p.unit, p.channels), ("db", ("VV",)))
-        test_fail(lambda: start(two, ids, f"{d}/vv.safetensors"), contains="expects 1 channel(s) (VV) and")
-        test_fail(lambda: start(open_labels("sim", "water", 32, n=9, n_test=2, channels=2), [0, 1], f"{d}/vv.safetensors"), contains="sim has 2 (VV, VH)")
-        save_weights(Encoder("resnet10", 3, 16), f"{d}/rgb.safetensors", Preprocess("db", [-11, -12, -13], [4, 5, 6], pre.clip, ["VV"] * 3))
-        test_eq(len(start(db, ids, f"{d}/rgb.safetensors", normalise="data")[1].channels), 3); start(db, ids, f"{d}/rgb.safetensors")
-        save_weights(e, f"{d}/8bit.safetensors", Preprocess("digital", [90], [40], [0, 255], ["b"]))
-        test_fail(lambda: start(db, ids, f"{d}/8bit.safetensors"), contains="expects digital")
-        test_fail(lambda: start(db, ids, f"{d}/none.safetensors"), contains="no such file")
-        test_fail(lambda: start(db, ids, "random", normalise="x"), contains="unknown normalise")
-        (Path(d) / "flat").mkdir(); lakes(f"{d}/flat")
-        for k in range(6): write_raster(f"{d}/flat/{k}.tif", np.full((1, 64, 64), 3, "float32"), tags=dict(unit="db"))
-        test_fail(lambda: start(open_labels(f"{d}/flat", "water", 32), ids, "random"), contains="the one value 3")
-    a, b, c = (start(open_labels("sim", "water", 32, n=9, n_test=2), [0, 1], "random", "resnet10", seed=s)[0].conv1.weight for s in (1, 1, 2))
+    d = tempfile.mkdtemp()
+    db, power = open_lakes(f"{d}/db"), open_lakes(f"{d}/power", unit="intensity")
+    loud = open_lakes(f"{d}/loud", unit="amplitude", shift=50.)
+    two = open_lakes(f"{d}/two", channels=2)
+    ids, path = list(range(len(db))), f"{d}/vv.safetensors"
+    torch.manual_seed(5)
+    e = Encoder("resnet10", 1, 16)
+    pre = Preprocess.fit(db.batch(ids)[0], "db", ("VV",))
+    save_weights(e, path, pre)
+
+
+    def start(labelled, weights=path, **kw):
+        return make_encoder(labelled, ids, weights, FinetuneConfig(**kw))
+
+
+    def refused(labelled, why, weights=path):
+        test_fail(lambda: start(labelled, weights), contains=why)
+
+
+    for l in (db, power):          # dB and intensity are the same echoes
+        encoder, p = start(l)
+        test_eq(p, pre)
+        assert torch.equal(encoder.conv1.weight, e.conv1.weight)
+    linear = Preprocess("intensity", [.1], [.1], [0, 9], ["VV"])
+    save_weights(e, f"{d}/power.safetensors", linear)
+    test_eq(start(db, f"{d}/power.safetensors")[1].unit, "intensity")
+    refused(loud, "100% of the values")
+    p = start(loud, normalise="data")[1]
+    test_close(p.mean[0], pre.mean[0] + 50, eps=.5)
+    test_eq((p.unit, p.channels), ("db", ("VV",)))
+    refused(two, "expects 1 channel(s) (VV) and")
+    sim = open_labels("sim", "water", 32, n=9, n_test=2, channels=2)
+    refused(sim, "sim has 2 (VV, VH)")
+    rgb = Preprocess("db", [-11, -12, -13], [4, 5, 6], pre.clip, ["VV"] * 3)
+    save_weights(Encoder("resnet10", 3, 16), f"{d}/rgb.safetensors", rgb)
+    start(db, f"{d}/rgb.safetensors")
+    fitted = start(db, f"{d}/rgb.safetensors", normalise="data")[1]
+    test_eq(len(fitted.channels), 3)
+    grey = Preprocess("digital", [90], [40], [0, 255], ["b"])
+    save_weights(e, f"{d}/8bit.safetensors", grey)
+    refused(db, "expects digital", f"{d}/8bit.safetensors")
+    refused(db, "no such file", f"{d}/none.safetensors")
+
+
+def test_random_starts_depend_on_their_seed_and_need_more_than_one_value():
+    l = open_labels("sim", "water", 32, n=9, n_test=2)
+    encoders = [make_encoder(l, [0, 1], "random", SMALL, seed)[0] for seed in (1, 1, 2)]
+    a, b, c = (e.conv1.weight for e in encoders)
     assert torch.equal(a, b) and not torch.equal(a, c)
+    d = Path(tempfile.mkdtemp(), "flat")
+    lakes(d)
+    for k in range(6):
+        write_raster(d / f"{k}.tif", np.full((1, 64, 64), 3, "float32"),
+                     tags=dict(unit="db"))
+    flat = open_labels(d, "water", 32)
+    test_fail(lambda: make_encoder(flat, [0, 1], "random", SMALL),
+              contains="the one value 3")
 
 
-def test_the_solutions_of_this_page_are_right():
-    picture = lambda x: (255 * (x - x.min()) / (x.max() - x.min())).round()          # each scene stretched on its own
+def test_modes_do_what_they_say():
+    class Watch(Callback):
+        def after_batch(self):
+            self.learn.peaks = [h["lr"] for h in self.opt.hypers]
+
+
+    l = open_labels("sim", "water", 32, n=20, n_test=2)
+    areas = make_areas(l, 8)
+    halves = [2.0 ** -k for k in range(5, -1, -1)]
+    for mode, peaks in (("frozen", [1]), ("layerwise", halves)):
+        config = FinetuneConfig(mode=mode, steps=4, checks=1, batch=2, crop=32)
+        encoder, pre = make_encoder(l, areas.train, "random", SMALL)
+        before = {k: v.clone() for k, v in encoder.state_dict().items()}
+        model = Segmenter(encoder, pre, l.classes, "upernet", 32)
+        learn = make_learner(model, l, areas, config, cbs=[Watch()])
+        fit(learn, config)
+        after = encoder.state_dict()
+        moved = any(not torch.equal(after[k], before[k]) for k in before)
+        test_eq(moved, mode == "layerwise")
+        test_close(np.array(learn.peaks) / learn.peaks[-1], peaks, eps=1e-6)
+
+
+def test_a_plan_is_carried_out():
+    l = open_labels("sim", "road", 64, n=24, n_test=2)
+    areas = make_areas(l, 8)
+
+
+    def share(rare):
+        config = FinetuneConfig(rare=rare, steps=30, checks=1, crop=32)
+        batches = TrainBatches(l, areas.train, config)
+        return torch.cat([label for *_, label in batches]).float().mean()
+
+
+    assert share(1.0) > 1.5 * share(0.0)           # crops chosen for the rare class
+    logits, label = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 8, 8))
+    encoder, pre = make_encoder(l, areas.train, "random", SMALL)
+    for loss in ("lovasz", "dice", "ce"):
+        config = FinetuneConfig(loss=loss, weight_decay=.07, lr=.02)
+        model = Segmenter(encoder, pre, l.classes, "upernet", 32)
+        learn = make_learner(model, l, areas, config)
+        test_close(learn.loss_func(logits, label), make_loss(loss)(logits, label))
+        learn.create_opt()
+        test_eq((learn.lr, learn.opt.hypers[0]["wd"]), (.02, .07))
+
+
+def test_a_folder_is_whole_or_not_there():
+    d = Path(tempfile.mkdtemp())
+    with new_folder(d / "a" / "b") as f:
+        (f / "x").write_text("1")
+        assert not (d / "a/b").exists()
+    test_eq((d / "a/b/x").read_text(), "1")
+    for error in (ValueError, KeyboardInterrupt):
+        with expect_fail(error), new_folder(d / "c") as f:
+            (f / "x").write_text("1")
+            raise error("stop")
+    test_eq([p.name for p in d.iterdir()], ["a"])
+    # somebody makes a folder of this name meanwhile
+    with expect_fail(SarError, contains="exists already"), new_folder(d / "e"):
+        (d / "e" / "mine").mkdir(parents=True)
+    test_eq(sorted(p.name for p in d.iterdir()), ["a", "e"])
+
+
+def test_a_run_leaves_a_model_that_gives_its_scores_again():
+    d = Path(tempfile.mkdtemp())
+    data, run = lakes(d / "data", n=8), d / "run"
+    model, scores = quick(data, run, labels="50%", steps=30, batch=4, keep="best",
+                          decoder="unet")
+    test_eq(sorted(p.name for p in run.iterdir()), sorted([*RUN, "report.png"]))
+    test_eq(sorted(p.name for p in d.iterdir()), ["data", "run"])
+    config, report = (json.loads((run / f"{n}.json").read_text())
+                      for n in ("config", "report"))
+    l = open_labels(data, "water", 32)
+    areas = make_areas(l, "50%")
+    test_eq(config["tiles"], dict(zip(("train", "val", "test"), map(len, areas))))
+    test_eq(config["fingerprint"], l.fingerprint)
+    settings = config["settings"]
+    test_eq((settings["labels"], settings["decoder"]), ("50%", "unet"))
+    test_eq(report["scores"], scores)
+    assert scores["miou"][0] > .55
+    again = load_model(run, "water")
+    test_eq(score_tally(tally(again, l, areas.test), l), scores)
+    with open(run / "history.csv") as f:
+        rows = list(csv.DictReader(f))
+    test_eq([r["step"] for r in rows], ["15", "30"])
+    assert "nan" not in str(rows)
+    # keep="best" kept the best
+    miou = score_tally(tally(again, l, areas.val), l, n=2)["miou"][0]
+    test_close(miou, max(float(r["val_miou"]) for r in rows), eps=1e-4)
+
+
+def test_a_seed_decides_a_run():
+    d = Path(tempfile.mkdtemp())
+    data, runs = lakes(d / "data"), []
+    for k, seed in enumerate((1, 1, 2)):
+        torch.rand(k)                                # pspnet has dropout
+        model, _ = quick(data, d / f"{k}", seed=seed, decoder="pspnet")
+        runs.append(model.state_dict())
+    a, b, c = runs
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["head.weight"], c["head.weight"])
+
+
+def test_a_model_begins_with_the_weights_and_the_contract_it_was_given():
+    d = Path(tempfile.mkdtemp())
+    l = open_lakes(d / "data")
+    encoder, _ = make_encoder(l, range(len(l)), "random", SMALL, seed=9)
+    save_weights(encoder, d / "w.safetensors", VV)
+    model, _ = quick(d / "data", d / "run", weights=d / "w.safetensors", mode="frozen")
+    # frozen: the very tensors of the file
+    learned, given = model.encoder.state_dict(), encoder.state_dict()
+    assert all(torch.equal(learned[k], given[k]) for k in given)
+    test_eq(load_model(d / "run").preprocess, VV)
+
+
+def test_ground_too_small_to_watch_any_is_still_learned_from():
+    d = Path(tempfile.mkdtemp())
+    (d / "data").mkdir()
+    scene = simulate(1, 128).image[0, :, :64]
+    write_raster(d / "data/a.tif", scene.numpy(), tags=dict(unit="db"))
+    bright = (scene > scene.median()).numpy().astype("uint8")
+    write_raster(d / "data/a_mask.tif", bright)
+    # two rows of tiles by four columns: one column, a gap, two columns
+    quick(d / "data", d / "run", share=0.2)
+    config = json.loads((d / "run/config.json").read_text())
+    test_eq(config["tiles"], dict(train=4, val=0, test=2))
+    last = (d / "run/history.csv").read_text().splitlines()[-1]
+    test_eq(last.split(",")[3:6], ["nan"] * 3)
+
+
+def test_a_picture_that_fails_costs_no_training():
+    d = Path(tempfile.mkdtemp())
+    with patch("di3cl.tasks.finetune.draw_scorecard", side_effect=RuntimeError("$x_$")):
+        with heard() as lines:
+            quick(lakes(d / "data"), d / "run")
+    test_eq(sorted(p.name for p in (d / "run").iterdir()), sorted(RUN))
+    load_model(d / "run")
+    assert "report.png could not be drawn: $x_$" in lines[0]
+
+
+def test_bad_input_is_one_line_and_leaves_nothing():
+    d = Path(tempfile.mkdtemp())
+    (d / "old" / "mine").mkdir(parents=True)
+    data = lakes(d / "data")
+
+
+    def refused(why, data=data, out=d / "out", error=SarError, **kw):
+        with expect_fail(error, contains=why):
+            quick(data, out, **kw)
+        test_eq(sorted(p.name for p in d.iterdir()), ["data", "old"])
+
+
+    refused("old: exists already", out=d / "old")
+    refused("decoder should be", decoder="x", data="/nowhere")
+    refused("a crop of 64 pixels does not fit into a tile of 32", crop=64)
+    refused("only", labels=999)
+    refused("unknown task", task="lakes")
+    refused("no such folder", data=d / "none")
+    refused("unknown device", device="tpu")
+    refused("there is no such file", weights=d / "none.safetensors", error=WeightsError)
+    refused("the loss is not a number by step 2: lower lr", lr=1e30)
+    # the data card comes before the first step
+    wild = QUICK | dict(lr=1e30, device="cpu")
+    with contextlib.redirect_stdout(io.StringIO()) as said, expect_fail(SarError):
+        finetune(data, "water", "random", d / "out", **wild)
+    assert "share of labelled pixels" in said.getvalue()
+    assert "in db" in said.getvalue()
+
+
+def test_the_solutions_about_areas_are_right():
+    def picture(x):
+        "Each scene stretched on its own."
+        return (255 * (x - x.min()) / (x.max() - x.min())).round()
+
+
     scene = simulate(1, 64).image
-    test_close(picture(scene), picture(scene + 6), eps=1.01)                         # 6 dB brighter, and the same picture
+    test_close(picture(scene), picture(scene + 6), eps=1.01)      # 6 dB brighter
     areas = make_areas(open_labels("sim", "road", 32, n=128, n_test=4), 8)
     test_eq((len(areas.train), len(areas.val)), (8, 26))
 
 
-import contextlib, csv, io, json, tempfile
-from pathlib import Path
-
-import numpy as np, pytest, torch
-from fastcore.test import *
-from testing import write_pairs, write_raster
-from fastai.callback.core import Callback
-from di3cl.labels import open_labels
-from di3cl.sar import SarError, to_unit
-from di3cl.scenes import simulate
-from di3cl.evaluate.report import score_tally, tally
-from di3cl.tasks.segment import RUN, Segmenter, load_model, make_loss
-from di3cl.weights import WeightsError, save_weights
-smp = pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
-
-def lakes(folder, n=6, unit="db", shift=0.0, channels=1):
-    "A folder of n images and masks, 64 x 64, water at the left of each, and how far it reaches differs."
-    wet = (torch.arange(64) < 10 + 6 * torch.arange(n)[:, None, None]).expand(n, 64, 64)
-    return write_pairs(folder, to_unit(simulate(n, 64, channels=channels).image - 8. * wet[:, None] + shift, "db", unit).numpy(), wet, unit)
-
-QUICK = dict(steps=4, checks=2, batch=2, crop=32, width=32, size=32, arch="resnet10", device="cpu")
-
-def quick(data, out, task="water", weights="random", **kw):
-    "A fine-tuning of four steps, without its print-out."
-    with contextlib.redirect_stdout(io.StringIO()): return finetune(data, task, weights, out, **QUICK | kw)
-
-
-def test_nonsense_is_refused_before_anything_is_read():
-    for bad, why in ((dict(decoder="x"), "unknown decoder 'x'"), (dict(mode="x"), "unknown mode"), (dict(loss="x"), "unknown loss"), (dict(keep="x"), "unknown keep"), (dict(batch=1), "batch norm"),
-                     (dict(crop=48), "crop is a multiple of 32, not 48"), (dict(width=48), "multiple of 32"), (dict(steps=3), "3 steps are too few for 10 checks"), (dict(lr=float("nan")), "lr is positive"), (dict(decay=.5), "decay")):
-        test_fail(lambda: Plan(**bad), contains=why)
-
-
-def test_a_folder_is_whole_or_not_there():
-    with tempfile.TemporaryDirectory() as d:
-        d = Path(d)
-        with new_folder(d / "a" / "b") as f: (f / "x").write_text("1"); assert not (d / "a/b").exists()
-        test_eq([p.relative_to(d).as_posix() for p in d.rglob("*")], ["a", "a/b", "a/b/x"])
-        for error in (ValueError, KeyboardInterrupt):
-            with expect_fail(error):
-                with new_folder(d / "c") as f: (f / "x").write_text("1"); raise error("stop")
-        test_eq([p.name for p in d.iterdir()], ["a"])
-        with expect_fail(SarError, contains="exists already"):
-            with new_folder(d / "a"): pass
-
-
-def test_a_run_leaves_a_model_that_gives_its_scores_again():
-    with tempfile.TemporaryDirectory() as d:
-        Path(f"{d}/data").mkdir(); lakes(f"{d}/data", n=8)
-        model, scores = quick(f"{d}/data", f"{d}/run", labels="50%", steps=30, batch=4, keep="best", decoder="unet")
-        test_eq(sorted(p.name for p in Path(f"{d}/run").iterdir()), sorted(RUN)); test_eq(sorted(p.name for p in Path(d).iterdir()), ["data", "run"])
-        config, report = (json.loads(Path(f"{d}/run/{n}.json").read_text()) for n in ("config", "report"))
-        l = open_labels(f"{d}/data", "water", 32); areas = make_areas(l, "50%")
-        test_eq((config["tiles"], config["labels"], config["plan"]["decoder"], config["fingerprint"]), ({k: len(v) for k, v in areas._asdict().items()}, "50%", "unet", l.fingerprint))
-        test_eq(report["scores"], scores); assert scores["miou"][0] > .55
-        again = load_model(f"{d}/run", "water")
-        test_eq(score_tally(tally(again, l, areas.test), l), scores)
-        rows = list(csv.DictReader(open(f"{d}/run/history.csv")))
-        test_eq([r["step"] for r in rows], ["15", "30"]); assert all(float(v) == float(v) for r in rows for v in r.values())
-        test_close(score_tally(tally(again, l, areas.val), l, n=2)["miou"][0], max(float(r["val_miou"]) for r in rows), eps=1e-4)      # keep="best" kept the best
-
-
-def test_a_seed_decides_a_run():
-    runs = []
-    with tempfile.TemporaryDirectory() as d:
-        Path(f"{d}/data").mkdir(); lakes(f"{d}/data")
-        for k, seed in enumerate((1, 1, 2)):
-            torch.rand(k); runs.append(quick(f"{d}/data", f"{d}/{k}", seed=seed, decoder="pspnet")[0].state_dict())       # which has dropout
-    assert all(torch.equal(a, b) for a, b in zip(runs[0].values(), runs[1].values())) and not torch.equal(runs[0]["head.weight"], runs[2]["head.weight"])
-
-
-def test_modes_do_what_they_say():
-    l = open_labels("sim", "water", 32, n=20, n_test=2); areas = make_areas(l, 8)
-    for mode in ("frozen", "layerwise"):
-        plan = Plan(mode=mode, steps=4, checks=1, batch=2, crop=32, width=32, lr=1e-3)
-        encoder, pre = start(l, areas.train, "random", "resnet10")
-        before = {k: v.clone() for k, v in encoder.state_dict().items()}
-        learn = make_learner(Segmenter(encoder, pre, l.classes, "upernet", 32), l, areas, plan)
-        peaks = []
-        class Watch(Callback):
-            def after_batch(self): peaks.append([h["lr"] for h in self.opt.hypers])
-        learn.add_cb(Watch()); fit(learn, plan)
-        test_eq(any(not torch.equal(v, before[k]) for k, v in encoder.state_dict().items()), mode == "layerwise")
-        test_close(np.array(peaks[-1]) / peaks[-1][-1], [1] if mode == "frozen" else [2.0 ** -k for k in range(5, -1, -1)], eps=1e-6)
-
-
-def test_a_plan_is_carried_out():
-    l = open_labels("sim", "road", 64, n=24, n_test=2); areas = make_areas(l, 8)
-    share = lambda rare: torch.cat([label for *_, label in TrainBatches(l, areas.train, Plan(rare=rare, steps=30, checks=1, crop=32))]).float().mean()
-    assert share(1.0) > 1.5 * share(0.0)                                                    # crops chosen for the rare class
-    logits, label = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 8, 8))
-    for loss in ("lovasz", "dice", "ce"):
-        plan = Plan(loss=loss, weight_decay=.07, lr=.02)
-        learn = make_learner(Segmenter(*start(l, areas.train, "random", "resnet10"), l.classes, "upernet", 32), l, areas, plan)
-        test_close(learn.loss_func(logits, label), make_loss(loss)(logits, label)); learn.create_opt(); test_eq((learn.lr, learn.opt.hypers[0]["wd"]), (.02, .07))
-
-
-def test_a_model_begins_with_the_weights_it_was_given_and_feeds_them_by_their_contract():
-    with tempfile.TemporaryDirectory() as d:
-        Path(f"{d}/data").mkdir(); lakes(f"{d}/data"); l = open_labels(f"{d}/data", "water", 32)
-        encoder, pre = start(l, range(len(l)), "random", "resnet10", seed=9); pre = type(pre)("db", [-13], [6], [-30, 5], ["VV"])
-        save_weights(encoder, f"{d}/w.safetensors", pre)
-        model, _ = quick(f"{d}/data", f"{d}/run", weights=f"{d}/w.safetensors", mode="frozen")
-        assert all(torch.equal(a, b) for a, b in zip(model.encoder.state_dict().values(), encoder.state_dict().values()))     # frozen: the very tensors of the file
-        test_eq(load_model(f"{d}/run").preprocess, pre)
-
-
-def test_ground_too_small_to_watch_any_is_still_learned_from():
-    with tempfile.TemporaryDirectory() as d:
-        Path(f"{d}/data").mkdir(); scene = simulate(1, 128).image[0, :, :64]
-        write_raster(f"{d}/data/a.tif", scene.numpy(), tags=dict(unit="db")); write_raster(f"{d}/data/a_mask.tif", (scene > scene.median()).numpy().astype("uint8"))
-        quick(f"{d}/data", f"{d}/run", share=0.2)                                     # two rows of tiles by four columns: one column, a gap, two columns
-        config = json.loads(Path(f"{d}/run/config.json").read_text())
-        test_eq(config["tiles"], dict(train=4, val=0, test=2))
-        test_eq(Path(f"{d}/run/history.csv").read_text().splitlines()[-1].split(",")[3:6], ["nan"] * 3)
-
-
-def test_bad_input_is_one_line_and_leaves_nothing():
-    with tempfile.TemporaryDirectory() as d:
-        Path(f"{d}/data").mkdir(); lakes(f"{d}/data"); Path(f"{d}/old").mkdir()
-        def refused(why, data=f"{d}/data", out=f"{d}/out", error=SarError, **kw):
-            with expect_fail(error, contains=why): quick(data, out, **kw)
-            test_eq(sorted(p.name for p in Path(d).iterdir()), ["data", "old"])
-        refused("old: exists already", out=f"{d}/old"); refused("unknown decoder 'x'", decoder="x", data="/nowhere")
-        refused("a crop of 64 pixels does not fit into a tile of 32", crop=64)
-        refused("only", labels=999); refused("share=1.5", share=1.5); refused("unknown task", task="lakes"); refused("no such folder", data=f"{d}/none")
-        refused("unknown device", device="tpu"); refused("no encoder called", arch="vgg", error=ValueError); refused("there is no such file", weights=f"{d}/none.safetensors", error=WeightsError)
-        refused("the loss is not a number by step 2: lower lr", lr=1e30)
-        with contextlib.redirect_stdout(io.StringIO()) as said, expect_fail(SarError): finetune(f"{d}/data", "water", "random", f"{d}/out", **QUICK | dict(lr=1e30))
-        assert "share of labelled pixels" in said.getvalue() and "in db" in said.getvalue()                 # the data card comes before the first step
-
-
-def test_the_solutions_of_this_page_are_right_too():
-    from di3cl.evaluate.metrics import segmentation_report
-    empty = segmentation_report(torch.tensor([[986, 0], [14, 0]]))                   # no road is drawn at all
+def test_the_solutions_about_rates_are_right():
+    empty = segmentation_report(torch.tensor([[986, 0], [14, 0]]))    # no road is drawn
     test_eq((round(empty.oa, 3), float(empty.iou[1])), (.986, 0))
-    p = Plan(mode="layerwise")
-    test_close(p.lr / p.decay ** 5, 3.1e-5, eps=1e-6); test_close(p.lr / 10 ** 5, p.lr / 100_000)
+    c = FinetuneConfig(mode="layerwise")
+    test_close(c.lr / c.decay ** 5, 3.1e-5, eps=1e-6)

@@ -5,88 +5,119 @@ from di3cl.tasks.geotiff import *
 
 
 
-import json, tempfile, warnings
+import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np, pytest, rasterio
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
 from fastcore.test import *
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
+from testing import write_raster
 
-from di3cl.sar import SarError
-from testing import write_raster, write_scene
+from di3cl.files import Header, SarError
+from di3cl.tasks.geotiff import Style, create_cog
 
-TURNED = Affine.translation(600_000, 6_600_000) * Affine.rotation(20) * Affine.scale(10, -10)
-def fresh(): return Path(tempfile.mkdtemp())
-def squares(h, w, k=2): return (np.add.outer(np.arange(h), np.arange(w)) // 150 % k).astype("uint8")
-def cut(x, step=512): return [(y, c, x[:, y:y + step, c:c + step]) for y in range(0, x.shape[1], step) for c in range(0, x.shape[2], step)]
+UTM = rasterio.CRS.from_epsg(32632)
+TURNED = (Affine.translation(600_000, 6_600_000) * Affine.rotation(20)
+          * Affine.scale(10, -10))
+
+
+def fresh():
+    return Path(tempfile.mkdtemp())
+
+
+def squares(h, w, k=2):
+    "(1, h, w) squares of k classes."
+    return (np.add.outer(np.arange(h), np.arange(w)) // 150 % k).astype("uint8")[None]
+
+
+def write_cog(path, x, style=None, header=None, step=512, **kw):
+    "Write a whole array strip by strip."
+    header = header or Header(*x.shape[1:], len(x), x.dtype)
+    with create_cog(path, header, style, **kw) as write:
+        for row in range(0, x.shape[1], step):
+            write(row, x[:, row:row + step])
 
 
 def test_a_map_keeps_place_colours_and_names_and_is_a_valid_cog():
     cogeo = pytest.importorskip("rio_cogeo", reason="rio-cogeo is not installed")
-    d = fresh()
-    for k, (h, w, place) in enumerate(((1300, 1100, dict(crs=rasterio.CRS.from_epsg(32632), transform=TURNED)), (1, 700, {}), (513, 1, dict(transform=Affine.scale(3))))):
-        x, path = squares(h, w)[None], d / f"{k}.tif"
+    d, style = fresh(), Style(("land", "water & ice"), ("#d9d4c5", "C0"))
+    places = {(1300, 1100): dict(crs=UTM, transform=TURNED), (1, 700): dict(),
+              (513, 1): dict(transform=Affine.scale(3))}
+    for (h, w), place in places.items():
+        x, path = squares(h, w), d / f"{h}.tif"
         x[:, :5, :5] = 255
-        write_cog(path, Place(h, w, **place), cut(x), Look(("land", "water & ice"), ("#d9d4c5", "C0")), tags=dict(model="m"))
+        header = Header(h, w, 1, "uint8", **place, names=("class",))
+        write_cog(path, x, style, header, tags=dict(model="m"))
         ok, errors, remarks = cogeo.cog_validate(path, quiet=True)
-        assert ok and not errors and (not remarks or min(h, w) == 1), (errors, remarks)              # a strip has no overviews, which it remarks
+        # a strip has no overviews, which the validator remarks
+        assert ok and not errors and (not remarks or min(h, w) == 1), (errors, remarks)
         with rasterio.open(path) as f:
-            assert (f.read() == x).all() and f.nodata == 255 and f.crs == place.get("crs") and f.transform.almost_equals(place.get("transform", Affine.identity()))
-            test_eq((f.colormap(1)[0], f.colormap(1)[255][3], f.tags()["class_1"], f.tags()["model"]), ((0xd9, 0xd4, 0xc5, 255), 0, "water & ice", "m"))
-            test_eq(len(f.overviews(1)), 2 if k == 0 else 0)
-            if k == 0: test_eq(set(np.unique(rasterio.open(path, overview_level=1).read())), {0, 1, 255})                # the most frequent, never a mean
-        test_eq(read_look(path), Look(("land", "water & ice"), ("#d9d4c5", "#1f77b4")))
-    test_eq(sorted(p.name for p in d.iterdir()), ["0.tif", "1.tif", "2.tif"])
-    test_fail(lambda: read_look(write_raster(d / "x.tif", squares(9, 9))), contains="names no classes")
+            assert (f.read() == x).all() and f.nodata == 255
+            test_eq((f.crs, f.descriptions), (header.crs, ("class",)))
+            assert f.transform.almost_equals(header.transform)
+            table, tags = f.colormap(1), f.tags()
+            test_eq((table[0], table[255][3]), ((0xd9, 0xd4, 0xc5, 255), 0))
+            test_eq((tags["class_1"], tags["model"]), ("water & ice", "m"))
+            test_eq(len(f.overviews(1)), 2 if h == 1300 else 0)
+        test_eq(read_style(path), Style(("land", "water & ice"), ("#d9d4c5", "#1f77b4")))
+    # overviews: the most frequent, never a mean
+    with rasterio.open(d / "1300.tif", overview_level=1) as f:
+        test_eq(set(np.unique(f.read())), {0, 1, 255})
+    test_eq(sorted(p.name for p in d.iterdir()), ["1.tif", "1300.tif", "513.tif"])
+    test_fail(lambda: read_style(write_raster(d / "x.tif", squares(9, 9))),
+              contains="names no classes")
 
 
 def test_gdal_reads_the_names_of_the_companion():
-    import rasterio.shutil
-    d, look = fresh(), Look(("land", "water & ice"), ("k", "b"))
-    write_cog(d / "a.tif", Place(9, 9), cut(squares(9, 9)[None]), look)
-    (d / "a.tif.aux.xml").write_bytes(look.companion())
-    rasterio.shutil.copy(d / "a.tif", d / "a.vrt", driver="VRT")                       # in which GDAL writes all it knows of a raster
-    assert "<Category>land</Category>" in (text := (d / "a.vrt").read_text()) and "<Category>water &amp; ice</Category>" in text
+    path, style = fresh() / "a.tif", Style(("land", "water & ice"), ("k", "b"))
+    write_cog(path, squares(9, 9), style)
+    path.with_name("a.tif.aux.xml").write_bytes(style.to_xml())
+    # into a VRT GDAL writes all that it knows of a raster
+    rasterio.shutil.copy(path, path.with_suffix(".vrt"), driver="VRT")
+    text = path.with_suffix(".vrt").read_text()
+    for name in ("land", "water &amp; ice"):
+        assert f"<Category>{name}</Category>" in text
 
 
 def test_numbers_keep_names_and_scale_and_control_points_move_along():
-    from rasterio.control import GroundControlPoint as Point
-    d, points = fresh(), [Point(0, 0, 10., 60.), Point(60, 0, 10., 59.9), Point(0, 80, 10.1, 60.), Point(60, 80, 10.1, 59.9)]
-    place = Place(60, 80, gcps=(points, rasterio.CRS.from_epsg(4326)))
-    write_cog(d / "p.tif", place, [(0, 0, np.full((2, 60, 80), 100, "uint8"))], names=("land", "water"), scale=0.004)
-    x = np.random.default_rng(0).normal(size=(3, 15, 20)).astype("float32"); x[:, 0, 0] = np.nan
-    write_cog(d / "f.tif", place.coarser(4), [(0, 0, x)], names="abc")
-    with rasterio.open(d / "p.tif") as f: test_eq((f.descriptions, f.scales, f.nodata, f.crs), (("land", "water"), (.004,) * 2, 255, None)); test_eq([(p.row, p.x) for p in f.gcps[0]], [(p.row, p.x) for p in points])
-    with rasterio.open(d / "f.tif") as f: np.testing.assert_array_equal(f.read(), x); test_eq(f.gcps[0][3].col, 20); assert np.isnan(f.nodata)
-    test_eq(Place(61, 80, None, TURNED).coarser(4), Place(16, 20, None, TURNED * Affine.scale(4), ([], None)))
+    d, points = fresh(), []
+    for row, col in ((0, 0), (60, 0), (0, 80), (60, 80)):
+        points.append(GroundControlPoint(row, col, 10 + col / 800, 60 - row / 600))
+    gcps = (points, rasterio.CRS.from_epsg(4326))
+    header = Header(60, 80, 2, "uint8", gcps=gcps, names=("land", "water"))
+    write_cog(d / "p.tif", np.full((2, 60, 80), 100, "uint8"), None, header, scale=0.004)
+    with rasterio.open(d / "p.tif") as f:
+        test_eq((f.descriptions, f.scales), (("land", "water"), (.004,) * 2))
+        test_eq((f.nodata, f.crs), (255, None))
+        found = [(p.row, p.col, p.x) for p in f.gcps[0]]
+        test_eq(found, [(p.row, p.col, p.x) for p in points])
+    x = np.random.default_rng(0).normal(size=(3, 15, 20)).astype("float32")
+    x[:, 0, 0] = np.nan
+    header = Header(60, 80, 3, "float32", gcps=gcps, names=tuple("abc")).coarser(4)
+    write_cog(d / "f.tif", x, None, header)
+    with rasterio.open(d / "f.tif") as f:
+        np.testing.assert_array_equal(f.read(), x)
+        test_eq((f.gcps[0][3].col, f.descriptions), (20, tuple("abc")))
+        assert np.isnan(f.nodata)
 
 
-def test_parts_stay_when_stopped_and_go_when_done_or_refused():
-    d = fresh(); out, note = d / "m.tif", dict(scene="a.tif", tile=64)
-    for stop in (KeyboardInterrupt, OSError):
-        with expect_fail(stop):
-            with parts_of(out, note, True) as p: p.save(np.eye(3), "part", 0, 1); raise stop("!")
-        test_eq([q.name for q in d.iterdir()], ["m.tif.parts"])
-    with parts_of(out, note, True) as p: assert (p.load("part", 0, 1) == np.eye(3)).all() and not p.has("part", 1, 0)
-    test_eq(list(d.iterdir()), [])
-    with expect_fail(SarError, contains="bad"):
-        with parts_of(out, note, False): raise SarError("bad")
-    test_eq(list(d.iterdir()), [])
-
-
-def test_what_does_not_belong_together_is_refused():
-    d = fresh(); out = d / "m.tif"; (d / "m.tif.parts").mkdir()
-    def enter(note, resume):
-        with parts_of(out, note, resume): raise KeyboardInterrupt
-    test_fail(lambda: enter(dict(tile=64), False), contains="go on with --resume, or remove it")
-    with expect_fail(KeyboardInterrupt): enter(dict(tile=64), True)                       # without a note: it is written now
-    test_fail(lambda: enter(dict(tile=96), True), contains="was begun with tile 64, not 96")
-    test_fail(lambda: enter(dict(tile=64, unit="db"), True), contains="was begun with unit None, not db")
-
-
-def test_a_full_disk_is_told_with_the_files_name():
+def test_what_gdal_says_is_passed_on_and_nothing_is_left():
     d = fresh()
-    with patch("os.fsync", side_effect=OSError(28, "No space left on device")), expect_fail(OSError, contains="part_00000_00001.npy"): Parts(d).save(np.eye(3), "part", 0, 1)
+    said = rasterio.errors.RasterioIOError("Write failed, no space on device")
+    with patch("rasterio.shutil.copy", side_effect=said):
+        with expect_fail(OSError, contains="no space on device") as e:
+            write_cog(d / "m.tif", squares(9, 9))
+    with patch("rasterio.shutil.copy", side_effect=said):
+        with expect_fail(OSError, contains="m.tif"):
+            write_cog(d / "m.tif", squares(9, 9))
     test_eq(list(d.iterdir()), [])
-    with patch("rasterio.shutil.copy", side_effect=rasterio.errors.RasterioIOError("Write failed.")), expect_fail(OSError, contains="m.tif"): write_cog(d / "m.tif", Place(9, 9), cut(squares(9, 9)[None]))
+    # an error of somebody else's is not GDAL's
+    with expect_fail(RuntimeError, contains="mine"):
+        with create_cog(d / "m.tif", Header(9, 9, 1, "uint8")) as write:
+            raise RuntimeError("mine")
+    test_eq(list(d.iterdir()), [])

@@ -5,95 +5,180 @@ from di3cl.tasks.vector import *
 
 
 
-import json, tempfile
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np, pytest, rasterio, torch
+import numpy as np
+import pytest
+import rasterio
+import shapely
 from fastcore.test import *
 from rasterio import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.features import rasterize
 from scipy import ndimage
+from skimage.morphology import skeletonize
+from testing import write_raster
 
-from di3cl.tasks.geotiff import Look, Place, write_cog
-from di3cl.evaluate.metrics import skeleton
-from di3cl.sar import SarError
+from di3cl.files import Header
 from di3cl.scenes import simulate
-shapely, pyogrio = (pytest.importorskip(m, reason="the extra `vector` is not installed") for m in ("shapely", "pyogrio"))
+from di3cl.tasks.geotiff import Style, create_cog
+from di3cl.tasks.vector import centre_lines, outlines
+
+pyogrio = pytest.importorskip(
+    "pyogrio", reason="the extra `vector` is not installed")
 
 UTM = rasterio.CRS.from_epsg(32632)
-TURNED = Affine.translation(600_000, 6_600_000) * Affine.rotation(20) * Affine.scale(10, -10)
-WATER, ROAD = Look(("land", "water"), ("k", "b")), Look(("other", "road"), ("k", "r"))
-def fresh(): return Path(tempfile.mkdtemp())
-def write_map(path, x, look=WATER, **kw): write_cog(path, Place(*x.shape, **({"crs": UTM, "transform": TURNED} | kw)), [(0, 0, x[None])], look); return path
-def blobs(n=200, seed=0): return (ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(n, n)), 4) > 0.03).astype("uint8")
-def roads(n=192): return (simulate(4, n, start=60).label == 5).numpy().astype("uint8")
+TURNED = (Affine.translation(600_000, 6_600_000) * Affine.rotation(20)
+          * Affine.scale(10, -10))
+WATER, ROAD = Style(("land", "water"), ("k", "b")), Style(("other", "road"), ("k", "r"))
 
 
-def test_outlines_enclose_exactly_their_pixels_however_they_are_cut():
-    for x in (blobs(), blobs(97, 1), np.eye(40, dtype="uint8"), np.ones((7, 30), "uint8"), np.zeros((5, 5), "uint8"), squares := (np.indices((64, 64)).sum(0) // 3 % 2).astype("uint8")):
+def fresh():
+    return Path(tempfile.mkdtemp())
+
+
+def write_map(path, x, style=WATER, crs=UTM, transform=TURNED, **kw):
+    header = Header(*x.shape, 1, "uint8", crs, transform, **kw)
+    with create_cog(path, header, style) as write:
+        write(0, x[None])
+    return path
+
+
+@contextmanager
+def opened(x):
+    "An array as rasterio's dataset."
+    with rasterio.open(write_raster(fresh() / "x.tif", x)) as src:
+        yield src
+
+
+def read_shapes(path):
+    "(what the file says of itself, shapes, its fields)."
+    meta, _, shape, fields = pyogrio.raw.read(path)
+    return meta, shapely.from_wkb(shape), fields
+
+
+def blobs(n=200, seed=0):
+    noise = np.random.default_rng(seed).normal(size=(n, n))
+    return (ndimage.gaussian_filter(noise, 4) > 0.03).astype("uint8")
+
+
+def roads(n=192):
+    return (simulate(4, n, start=60).label == 5).numpy().astype("uint8")
+
+
+def test_outlines_enclose_exactly_their_pixels():
+    chess = (np.indices((64, 64)).sum(0) // 3 % 2).astype("uint8")
+    maps = (blobs(), blobs(97, 1), np.eye(40, dtype="uint8"), np.ones((7, 30), "uint8"),
+            np.zeros((5, 5), "uint8"), chess)
+    for x in maps:
         pieces, n = ndimage.label(x)
-        whole = list(outlines(lambda y, h: x[y:y + h], len(x), 1))
-        test_eq(len(whole), n); assert all(g.is_valid and g.geom_type == "Polygon" for g in whole)
-        test_eq(sorted(g.area for g in whole), sorted(ndimage.sum(x, pieces, range(1, n + 1)).tolist() if n else []))
-        back = rasterio.features.rasterize(whole, x.shape) if n else np.zeros_like(x)
-        assert (back == x).all()
-        for rows in (1, 7, 32):
-            parts = sorted(outlines(lambda y, h: x[y:y + h], len(x), 1, rows), key=lambda g: g.bounds + (g.area,))
-            assert all(a.equals(b) for a, b in zip(parts, sorted(whole, key=lambda g: g.bounds + (g.area,)), strict=True)), rows
+        with opened(x) as src:
+            found = [g for _, g in outlines(src, {1})]
+        test_eq(len(found), n)
+        assert all(g.is_valid and g.geom_type == "Polygon" for g in found)
+        sizes = ndimage.sum(x, pieces, range(1, n + 1)) if n else []
+        test_eq(sorted(g.area for g in found), sorted(sizes))
+        if n:
+            assert (rasterize(found, x.shape) == x).all()
+    x = np.repeat(np.arange(3, dtype="uint8"), 4)[None]
+    with opened(x) as src:
+        test_eq([value for value, _ in outlines(src, {0, 2})], [0, 2])
 
 
 def test_lines_follow_roads_and_do_not_depend_on_strips():
-    for x in [*roads()[:3], np.pad(np.ones((3, 60), "uint8"), 10), np.eye(90, dtype="uint8"), np.zeros((8, 8), "uint8")]:
-        def lines(rows): return sorted((shapely.normalize(g) for g in centre_lines(lambda y, h: x[y:y + h], len(x), 1, rows, 0)), key=lambda g: g.wkt)
-        whole = lines(10_000)
-        for rows in (16, 50): assert all(a.equals(b) for a, b in zip(whole, lines(rows), strict=True)), rows
-        thin = skeleton(torch.from_numpy(x > 0)).numpy()
-        on = {(int(r), int(c)) for g in whole for c, r in np.array(shapely.segmentize(g, 0.5).coords)}
-        assert all(x[max(0, r - 1):r + 2, max(0, c - 1):c + 2].any() for r, c in on)                          # nowhere beside a road
-        covered = rasterio.features.rasterize(whole, x.shape, all_touched=True) if whole else thin
+    def lines(x, rows):
+        with opened(x) as src:
+            found = shapely.normalize(centre_lines(src, 1, rows, 0))
+        return sorted(found, key=lambda g: g.wkt)
+
+
+    bar = np.pad(np.ones((3, 60), "uint8"), 10)
+    maps = [*roads()[:3], bar, np.eye(90, dtype="uint8"), np.zeros((8, 8), "uint8")]
+    for x in maps:
+        whole = lines(x, 10_000)
+        for rows in (16, 50):
+            for a, b in zip(whole, lines(x, rows), strict=True):
+                assert a.equals(b), rows
+        # nowhere beside a road
+        near = ndimage.maximum_filter(x, 3)
+        for g in whole:
+            column, row = np.array(shapely.segmentize(g, 0.5).coords).astype(int).T
+            assert near[row, column].all()
+        # every road has a line
+        thin = skeletonize(x > 0)
+        drawn = rasterize(whole, x.shape, all_touched=True) if whole else thin
         pieces, n = ndimage.label(thin, np.ones((3, 3)))
-        large = [k for k in range(1, n + 1) if (pieces == k).sum() > 1]
-        assert all(covered[pieces == k].any() for k in large)                                                # every road has a line
+        for k in range(1, n + 1):
+            assert (pieces == k).sum() == 1 or drawn[pieces == k].any()
 
 
 def test_lines_end_at_crossings_and_nowhere_else():
-    x = np.zeros((60, 60), "uint8"); x[29:32, 5:55] = 1; x[5:55, 29:32] = 1                                      # a cross
-    found = list(centre_lines(lambda y, h: x[y:y + h], 60, 1))
+    x = np.zeros((60, 60), "uint8")
+    x[29:32, 5:55] = 1
+    x[5:55, 29:32] = 1                                       # a cross
+    with opened(x) as src:
+        found = centre_lines(src, 1)
     arms = [g for g in found if g.length > 5]
-    test_eq(len(arms), 4); assert 85 < sum(g.length for g in arms) < 100
-    ring = np.hypot(*(np.indices((60, 60)) - 30)); ring = ((ring > 15) & (ring < 19)).astype("uint8")
-    (circle,) = centre_lines(lambda y, h: ring[y:y + h], 60, 1, 16)
+    test_eq(len(arms), 4)
+    assert 85 < sum(g.length for g in arms) < 100
+    radius = np.hypot(*(np.indices((60, 60)) - 30))
+    with opened(((radius > 15) & (radius < 19)).astype("uint8")) as src:
+        (circle,) = centre_lines(src, 1, 16)
     assert circle.is_ring and abs(circle.length / (2 * np.pi * 17) - 1) < 0.1
 
 
 def test_files_of_shapes_read_back_in_place():
     d, x = fresh(), blobs()
     x[:20, :20] = 255
-    map_ = write_map(d / "m.tif", x)
-    for batch in (7, 5000):
-        for name in ("a.gpkg", "a.geojson"):
-            (d / name).unlink(missing_ok=True)
-            n = write_vector(map_, d / name, "water", batch)
-            meta, _, shape, (classes, pixels, area) = pyogrio.raw.read(d / name)
-            shape = shapely.from_wkb(shape)
-            test_eq((n, len(shape), set(classes)), (ndimage.label(x == 1)[1],) * 2 + ({"water"},))
-            test_close(area.sum(), (x == 1).sum() * 100.); test_close(pixels.sum(), (x == 1).sum())
-            crs = rasterio.CRS.from_user_input(meta["crs"]); test_eq(crs.to_epsg(), 4326 if "json" in name else 32632)
-            if "gpkg" in name:
-                back = rasterio.features.rasterize(shape, x.shape, transform=TURNED)
-                assert (back == (x == 1)).mean() > 0.999                                       # rotated, and on the same pixels
-            else: assert shapely.total_bounds(shape)[0] > 10 and shapely.total_bounds(shape)[3] < 60
+    write_map(d / "m.tif", x)
+    water = x == 1
+    for name, code in (("a.gpkg", 32632), ("a.geojson", 4326)):
+        n = write_vector(d / "m.tif", d / name, "water")
+        meta, shape, (classes, pixels, area) = read_shapes(d / name)
+        test_eq((n, len(shape), set(classes)), (ndimage.label(water)[1], n, {"water"}))
+        test_close((area.sum(), pixels.sum()), (water.sum() * 100., water.sum()))
+        test_eq(rasterio.CRS.from_user_input(meta["crs"]).to_epsg(), code)
+        if code == 32632:                        # rotated, and on the same pixels
+            back = rasterize(shape, x.shape, transform=TURNED)
+            assert (back == water).mean() > 0.999
+        else:
+            west, _, _, north = shapely.total_bounds(shape)
+            assert west > 10 and north < 60
 
 
 def test_roads_land_cover_and_nothing_at_all():
     d = fresh()
-    write_map(d / "r.tif", roads()[0], ROAD); n = write_vector(d / "r.tif", d / "r.gpkg", "road")
-    meta, _, shape, (_, pixels, length) = pyogrio.raw.read(d / "r.gpkg")
-    test_eq((meta["geometry_type"], n), ("LineString", len(shape))); test_close(length, pixels * 10, eps=1e-6)
-    x = (simulate(1, 128).label[0]).numpy(); classes = tuple("abcdefghij")
-    write_map(d / "l.tif", x, Look(classes, ("k",) * 10), crs=None, transform=Affine.identity())
+    write_map(d / "r.tif", roads()[0], ROAD)
+    n = write_vector(d / "r.tif", d / "r.gpkg", "road")
+    meta, shape, (_, pixels, length) = read_shapes(d / "r.gpkg")
+    test_eq((meta["geometry_type"], n), ("LineString", len(shape)))
+    test_close(length, pixels * 10, eps=1e-6)
+    x, classes = simulate(1, 128).label[0].numpy(), tuple("abcdefghij")
+    style = Style(classes, ("k",) * 10)
+    write_map(d / "l.tif", x, style, crs=None, transform=Affine.identity())
     write_vector(d / "l.tif", d / "l.geojson", "landcover")
-    names, pixels = pyogrio.raw.read(d / "l.geojson")[3]
-    test_eq({n: pixels[names == n].sum() for n in set(names)}, {classes[k]: float((x == k).sum()) for k in np.unique(x)})
-    write_map(d / "e.tif", np.zeros((9, 9), "uint8")); test_eq(write_vector(d / "e.tif", d / "e.gpkg", "water"), 0)
-    test_eq(len(pyogrio.raw.read(d / "e.gpkg")[2]), 0)
+    _, _, (names, pixels) = read_shapes(d / "l.geojson")
+    for k in np.unique(x):
+        test_eq(pixels[names == classes[k]].sum(), (x == k).sum())
+    write_map(d / "e.tif", np.zeros((9, 9), "uint8"))
+    for task in ("water", "road"):
+        path = d / f"{task}.gpkg"
+        test_eq(write_vector(d / "e.tif", path, task), 0)
+        test_eq(len(read_shapes(path)[1]), 0)
     test_fail(lambda: check_vector("a.shp"), contains=".gpkg (GeoPackage) or a .geojson")
+
+
+def test_shapes_lie_where_ground_control_points_say():
+    d, points = fresh(), []
+    for row, col in ((0, 0), (100, 0), (0, 100), (100, 100)):
+        points.append(GroundControlPoint(row, col, 10 + col / 1000, 45 - row / 1000))
+    x = np.ones((100, 100), "uint8")
+    gcps = (points, rasterio.CRS.from_epsg(4326))
+    write_map(d / "m.tif", x, crs=None, transform=Affine.identity(), gcps=gcps)
+    for name in ("a.gpkg", "a.geojson"):
+        write_vector(d / "m.tif", d / name, "water")
+        meta, shape, _ = read_shapes(d / name)
+        test_eq(rasterio.CRS.from_user_input(meta["crs"]).to_epsg(), 4326)
+        test_close(shapely.total_bounds(shape), (10, 44.9, 10.1, 45), eps=1e-6)

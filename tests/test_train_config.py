@@ -89,6 +89,32 @@ def test_every_setting_is_described():
     assert all(about[name] for name in asdict(PRESETS["paper"])), about
 
 
+def test_settings_of_a_fine_tuning_are_checked():
+    def refused(contains, **settings):
+        with expect_fail(SarError, contains=contains):
+            make_finetune_config(**settings)
+
+    refused("there is no setting speed; there are labels, size", speed=1)
+    refused("crop should be a multiple of 32, not 48", crop=48)
+    refused("width should be a multiple of 32, not 48", width=48)
+    refused("3 steps are too few for 10 checks", steps=3)
+    refused("fpn needs a width of 64 or more, not 32", decoder="fpn", width=32)
+    bad = dict(decoder="x", mode="half", loss="focal", keep="x", batch=1, lr=math.nan,
+               decay=.5, rare=2, weight_decay=-1, share=1.5, arch="vgg", stride=8, checks=0)
+    for name, value in bad.items():
+        refused(f"settings: {name} should be", **{name: value})
+    about = docments(FinetuneConfig)
+    assert all(about[name] for name in asdict(FinetuneConfig())), about
+
+
+def test_choices_of_a_fine_tuning_are_those_of_the_modules_that_offer_them():
+    from di3cl.tasks import segment
+
+    types = FinetuneConfig.__annotations__
+    assert types["decoder"].__args__ == segment.DECODERS
+    assert types["arch"] == Config.__annotations__["arch"]
+
+
 def test_settings_are_light():
     code = "import sys, di3cl.train.config; sys.exit('torch' in sys.modules)"
     test_eq(subprocess.run([sys.executable, "-c", code]).returncode, 0)
