@@ -176,7 +176,7 @@ def finetune(data: Annotated[str, typer.Argument(help="'sim', or a folder of ima
     "Train a model that makes maps, and score it on ground it has not seen."
     from di3cl.tasks.finetune import finetune as run
     plan = {k: v for k, v in dict(width=width, steps=steps, batch=batch, lr=lr, crop=crop).items() if v is not None}
-    run(data, task.value, weights, out, labels, size, unit and unit.value, seed, device.value, share, arch, normalise=normalise.value,
+    run(data, task.value, weights, out, unit and unit.value, seed, device.value, labels=labels, size=size, share=share, arch=arch, normalise=normalise.value,
         decoder=decoder.value, mode=mode.value, loss=loss.value, **plan)
     typer.echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}, {out / 'report.png'}")
 

@@ -5,368 +5,618 @@ from di3cl.tasks.predict import *
 
 
 
-import itertools, pytest, torch
+import itertools
+import math
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+import torch
 from fastcore.test import *
-from di3cl.sar import SarError
+from rasterio import Affine
+from testing import heard, write_raster, write_scene
+
+from di3cl.encoder import Encoder
+from di3cl.files import Header, SarError
+from di3cl.sar import Preprocess, read_sar, to_unit
+from di3cl.scenes import simulate
+from di3cl.tasks.geotiff import Style, create_cog
+from di3cl.tasks.predict import GRID, blend, predict, show_prediction, starts
+from di3cl.tasks.segment import MODEL, RUN, Segmenter, load_model, save_model
+from di3cl.weights import save_weights
+
+pytest.importorskip(
+    "segmentation_models_pytorch", reason="the extra `segment` is not installed")
+
+VV = Preprocess("db", [-11], [4], [-25, 0], ["VV"])
+VH = Preprocess("db", [-11, -18], [4, 4], [-30, 0], ["VV", "VH"])
+SMALL = dict(tile=96, overlap=32, device="cpu")
+
+
+def fresh():
+    return Path(tempfile.mkdtemp())
+
+
+def network(decoder="unet", pre=VV, seed=0):
+    "An untrained Segmenter."
+    torch.manual_seed(seed)
+    encoder = Encoder("resnet10", len(pre.channels), 16)
+    return Segmenter(encoder, pre, ("land", "water"), decoder, 32).eval()
+
+
+def write_folder(folder, model):
+    folder.mkdir()
+    for name in RUN[1:]:
+        (folder / name).write_text("")
+    save_model(model, folder / MODEL, "water", ("#d9d4c5", "#2a5fa8"))
+    return folder
+
+
+def a_model(folder, pre=VV, seed=0):
+    "The folder of an untrained model whose answers vary, so that both classes are met."
+    model = network("unet", pre, seed)
+    x = simulate(2, 96, start=40, channels=len(pre.channels)).image
+    with torch.no_grad():
+        y = model(x, pre.unit).mean((0, 2, 3)).nan_to_num()
+        model.head.weight *= 4
+        model.head.bias -= 4 * y
+    return write_folder(folder, model)
+
+
+def a_scene(path, h=200, w=300, channels=1, unit="db", names=None, hole=True, **kw):
+    "A simulated scene; by default with a wedge without data."
+    x = simulate(1, 384, start=40, channels=channels).image[0]
+    x = x.repeat(1, 1, 2)[:, :h, :w]
+    if unit not in (None, "digital"):
+        x = to_unit(x, "db", unit)
+    if hole:
+        y, c = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        x[:, c < 40 - y] = torch.nan
+    names = ("VV", "VH")[:channels] if names is None else names
+    tags = dict(unit=unit) if unit else {}
+    return write_scene(path, x.numpy(), names=names, **dict(tags=tags) | kw)
+
+
+def read(path):
+    with rasterio.open(path) as f:
+        return f.read()
 
 
 def test_tiles_cover_a_side_on_the_grid():
-    for n, (size, overlap) in itertools.product((1, 31, 96, 97, 128, 500, 1000, 1001, 2049), ((96, 32), (128, 0), (128, 64), (640, 128))):
+    sides = (1, 31, 96, 97, 128, 500, 1000, 1001, 2049)
+    tilings = ((96, 32), (128, 0), (128, 64), (640, 128))
+    for n, (size, overlap) in itertools.product(sides, tilings):
         at = starts(n, size, overlap)
-        test_eq(at, sorted(set(at))); assert all(x % 32 == 0 for x in at) and at[0] == 0
-        assert all(a + size - overlap >= b for a, b in zip(at, at[1:])), (n, size, at)             # neighbours overlap by that much or more
-        assert at[-1] + size >= n and at[-1] < n and (len(at) == 1 or n - at[-1] > size - 32)        # all is covered; the last is less than a cell short
-    for bad in ((100, 32), (128, 65), (128, 96), (0, 0), (128, -32)): test_fail(lambda: check_tiling(*bad), contains="multiples of 32")
+        test_eq(at, sorted(set(at)))
+        assert all(x % 32 == 0 for x in at) and at[0] == 0
+        # neighbours overlap by that much or more
+        assert all(a + size - overlap >= b for a, b in zip(at, at[1:])), (n, size, at)
+        # all is covered; the last is less than a cell short
+        assert at[-1] + size >= n and at[-1] < n
+        assert len(at) == 1 or n - at[-1] > size - 32
+    for bad in ((100, 32), (128, 65), (128, 96), (0, 0), (128, -32)):
+        test_fail(lambda: starts(500, *bad), contains="multiples of 32")
 
 
 def test_weights_fade_smoothly_and_sum_to_one():
     for n in (1000, 1024, 100):
         at, total = starts(n, 192, 64), torch.zeros(n)
-        for x in at: total[x:x + 192] += ramp(x, min(x + 192, n), n, 64)
+        for x in at:
+            total[x:x + 192] += ramp(x, min(x + 192, n), n, 64)
         regular = slice(0, at[-1] if len(at) > 1 else n)
         test_close(total[regular], torch.ones(n)[regular], eps=1e-6)
         assert total.min() > .999
     w = ramp(64, 256, 1000, 64)
-    assert w.diff().abs().max() < math.pi / 2 / 64 + 1e-3 and w[0] < 1e-3 and w[-1] < 1e-3
-    test_eq(ramp(0, 100, 100, 64), torch.ones(100)); test_eq(ramp(0, 192, 1000, 0), torch.ones(192))
-
-
-import math
-
-
-def test_finished_parts_of_panels_tile_the_scene():
-    for h, w, n in ((1000, 3000, 3), (1, 500, 2), (97, 1, 8), (640, 640, 8), (700, 2001, 1)):
-        seen = torch.zeros(h, w, dtype=torch.int)
-        for row in panels(h, w, 192, 64, n):
-            for p in row:
-                seen[p.y:p.y + p.done_y, p.x:p.x + p.done_x] += 1
-                assert p.done_y <= p.height and p.done_x <= p.width and len(p.tiles) <= n and p.y + p.height <= h and p.x + p.width <= w
-                assert all(t + min(192, w - p.x - t) <= p.width for t in p.tiles)
-        assert (seen == 1).all(), (h, w)
+    assert w.diff().abs().max() < math.pi / 2 / 64 + 1e-3
+    assert w[0] < 1e-3 and w[-1] < 1e-3
+    test_eq(ramp(0, 100, 100, 64), torch.ones(100))
+    test_eq(ramp(0, 192, 1000, 0), torch.ones(192))
 
 
 def test_blending_is_the_weighted_mean_of_all_tiles():
     def naive(image, answer, size, overlap):
-        h, w = image.shape[1:]; total, weights = 0, torch.zeros(h, w)
-        total = torch.zeros(2, h, w)
-        for y, x in itertools.product(starts(h, size, overlap), starts(w, size, overlap)):
-            part = image[:, y:y + size, x:x + size]; a, b = part.shape[1:]
+        h, w = image.shape[1:]
+        total, weights = torch.zeros(2, h, w), torch.zeros(h, w)
+        corners = itertools.product(starts(h, size, overlap), starts(w, size, overlap))
+        for y, x in corners:
+            part = image[:, y:y + size, x:x + size]
+            a, b = part.shape[1:]
             k = ramp(y, y + a, h, overlap)[:, None] * ramp(x, x + b, w, overlap)
-            total[:, y:y + a, x:x + b] += k * answer(part); weights[y:y + a, x:x + b] += k
+            total[:, y:y + a, x:x + b] += k * answer(part)
+            weights[y:y + a, x:x + b] += k
         return total / weights
-    answer = lambda x: torch.stack([x[0] * x.mean(), x[0].roll(3, 1) + x.shape[1] / 100])  # differs from tile to tile
+
+
+    def answer(x):
+        "Differs from tile to tile."
+        return torch.stack([x[0] * x.mean(), x[0].roll(3, 1) + x.shape[1] / 100])
+
+
     for h, w in ((300, 517), (1, 200), (250, 1), (64, 64), (33, 129)):
         x = torch.rand(1, h, w, generator=torch.Generator().manual_seed(h))
         for size, overlap in ((96, 32), (128, 64), (64, 0)):
-            for n in (1, 3, 8): test_close(blend(x, answer, size, overlap, n), naive(x, answer, size, overlap), eps=1e-5)
+            want = naive(x, answer, size, overlap)
+            test_close(blend(x, answer, size, overlap), want, eps=1e-5)
 
 
-def test_answers_on_a_coarser_grid():
-    pool = lambda x: torch.nn.functional.avg_pool2d(x[None], 8, ceil_mode=True)[0].repeat(2, 1, 1)
+def test_answers_on_a_coarser_grid_and_holes():
+    def pool(x):
+        x = torch.nn.functional.avg_pool2d(x[None], 8, ceil_mode=True)[0]
+        return x.repeat(2, 1, 1)
+
+
     for h, w in ((300, 517), (8, 100), (64, 65)):
         x = torch.rand(1, h, w, generator=torch.Generator().manual_seed(h))
-        test_close(blend(x, pool, 96, 32, 2, stride=8), pool(x), eps=1e-5)
-    hole = torch.rand(1, 200, 200); hole[:, :, :100] = 0
-    mute = lambda x: None if (x == 0).all() else x.repeat(2, 1, 1)
-    out = blend(hole + 0, lambda x: x.repeat(2, 1, 1) if x.shape[1:] == (32, 32) else mute(x), 64, 32)
-    assert out[:, :, :64].isnan().all(); test_close(out[0, :, 100:], hole[0, :, 100:], eps=1e-6)
+        test_close(blend(x, pool, 96, 32, stride=8), pool(x), eps=1e-5)
+    x = torch.rand(1, 200, 200)
+    x[:, :, :100] = torch.nan
 
 
-from di3cl.encoder import Encoder
-from di3cl.sar import Preprocess
-from di3cl.scenes import simulate
-from di3cl.tasks.segment import Segmenter
+    def repeat(y, left, h, w):
+        "None where all is unknown, NaN where some is."
+        part = x[:, y:y + h, left:left + w]
+        return None if part.isnan().all() else part.repeat(2, 1, 1)
 
-def network(decoder):
-    torch.manual_seed(0)
-    model = Segmenter(Encoder("resnet10", 1, 16), Preprocess("db", [-11], [4], [-25, 0], ["VV"]), ("land", "water"), decoder, 32).eval()
-    with torch.no_grad(): model.head.weight *= 4
-    return model.to(memory_format=torch.channels_last)
 
-def probabilities(model):
+    out = torch.cat(list(stitch(repeat, 200, 200, 2, 64, 32)), 1)
+    test_eq(out.isnan(), x.isnan().repeat(2, 1, 1))
+    test_close(out[0, :, 100:], x[0, :, 100:], eps=1e-6)
+
+
+def test_rows_come_as_soon_as_they_are_finished():
+    asked = []
+
+
+    def answer(y, x, h, w):
+        asked.append(y)
+        return torch.zeros(1, h, w)
+
+
+    rows = stitch(answer, 10_000, 300, 1, 96, 32)
+    for k in range(3):                # of 156: a scene of any height takes the same memory
+        test_eq(next(rows).shape, (1, 64, 300))
+        test_eq(max(asked), 64 * k)
+
+
+def reach(model, size=448):
+    "How many pixels away an answer still depends on the input; None if on all of them."
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 1, size, size, generator=g) - 12
+    middle, far = size // 2, 0
+    for at in (middle, middle + GRID // 2 - 1):    # it matters where in a cell one asks
+        x = x.detach().requires_grad_()
+        model(x, "db")[0, 0, at, at].backward()
+        seen = x.grad[0, 0].nonzero()
+        far = max(far, int((seen - at).abs().max()))
+    return far if far < middle - GRID else None
+
+
+def probabilities(decoder):
+    "(the chances that a network gives, as a function of a tile; the network)."
+    model = network(decoder)
+    with torch.no_grad():
+        model.head.weight *= 4
+
+    @torch.inference_mode()
     def answer(x):
-        with torch.inference_mode(): return model(x[None], "db").softmax(1)[0]
-    return answer
+        return model(x[None], "db").softmax(1)[0]
+    return answer, model.to(memory_format=torch.channels_last)
 
-def ground(n):
+
+def mirrored(n):
     "n x n pixels of simulated ground, dB, (1, n, n)."
     s = simulate(1, 512, start=40).image[0]
-    return torch.cat([torch.cat([s, s.flip(1)], 1), torch.cat([s.flip(2), s.flip(1, 2)], 1)], 2).repeat(1, 2, 2)[:, :n, :n]
+    s = torch.cat([s, s.flip(1)], 1)
+    return torch.cat([s, s.flip(2)], 2).repeat(1, 2, 2)[:, :n, :n]
 
 
-def test_tiles_give_what_the_whole_scene_gives_where_the_receptive_field_is_complete():
-    pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
-    model, n, size, overlap = network("unet"), 1312, 352, 32
-    answer, r = probabilities(model), reach(network("unet"), "db")
+def test_tiles_give_what_the_whole_gives_where_the_receptive_field_is_complete():
+    n, size, overlap = 1312, 352, 32
+    answer, model = probabilities("unet")
+    r = reach(model)
     assert 100 < r < 176
-    whole, tiled = answer(ground(n)), blend(ground(n), answer, size, overlap)
-    deep = torch.ones(n)                                                              # along a side: is a pixel deep enough in every tile that has a say?
-    for x in starts(n, size, overlap):
-        stop = min(x + size, n)
-        inside = torch.arange(x, stop)
-        far = ((inside - x >= r) | (x == 0)) & ((stop - 1 - inside >= r) | (stop == n))
-        deep[x:stop] *= far
+    x = mirrored(n)
+    difference = (answer(x) - blend(x, answer, size, overlap))[0].abs()
+    # along a side: is a pixel deep enough in every tile that has a say?
+    deep = torch.ones(n, dtype=torch.bool)
+    for start in starts(n, size, overlap):
+        stop = min(start + size, n)
+        inside = torch.arange(start, stop)
+        deep[start:stop] &= (inside - start >= r) | (start == 0)
+        deep[start:stop] &= (stop - 1 - inside >= r) | (stop == n)
     test_eq(len(starts(n, size, overlap)), 4)
-    deep = deep.bool()[:, None] & deep.bool()
+    deep = deep[:, None] & deep
     assert 0.05 < deep.float().mean() < 0.9, deep.float().mean()
-    difference = (whole - tiled)[0].abs()
     assert difference[deep].max() < 1e-5, difference[deep].max()
-    assert difference[~deep].max() > 1e-4                                             # the statement is not empty
+    assert difference[~deep].max() > 1e-4                  # the statement is not empty
 
 
 def test_no_seam_shows_where_tiles_begin_or_end():
-    pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
+    n, size = 1000, 288
+
+
+    def steps(p, where):
+        "Steps between neighbours at some rows and columns, against those elsewhere."
+        rest = torch.ones(n - 1, dtype=torch.bool)
+        rest[where] = False
+        rows, columns = p[0].diff(dim=0).abs().mean(1), p[0].diff(dim=1).abs().mean(0)
+        here = rows[where].mean() + columns[where].mean()
+        return float(here / (rows[rest].mean() + columns[rest].mean()))
+
+
+    at = starts(n, size, 96)
+    test_eq(len(at), 5)
+    ends = [x for a in at for x in (a, a + size) if 0 < x < n]
+    edges = torch.tensor(ends) - 1              # the step to the next pixel crosses it
+    zone = torch.tensor([x for a in at[1:] for x in range(a, a + 96)])
     for decoder in ("unet", "upernet"):
-        answer, n, size = probabilities(network(decoder)), 1000, 288
-        at = starts(n, size, 96)
-        edges = torch.tensor([x for a in at for x in (a, a + size) if 0 < x < n]) - 1        # the step from this pixel to the next crosses it
-        blend_zone = torch.tensor([x for a in at[1:] for x in range(a, a + 96)])
-        def steps(p, where):
-            rows, columns = p[0].diff(dim=0).abs().mean(1), p[0].diff(dim=1).abs().mean(0)
-            rest = torch.ones(n - 1, dtype=torch.bool); rest[where] = False
-            return float(sum(v[where].mean() for v in (rows, columns)) / sum(v[rest].mean() for v in (rows, columns)))
-        p = blend(ground(n), answer, size, 96)
-        test_eq(len(at), 5)
-        assert steps(p, edges) <= 1.1 and steps(p, blend_zone) <= 1.1, (decoder, steps(p, edges), steps(p, blend_zone))
-    hard = blend(ground(n), answer, 192, 0)
-    assert steps(hard, torch.arange(191, n - 1, 192)) > 1.2                                 # the test can fail
-
-
-import tempfile
-from pathlib import Path
-
-import matplotlib.pyplot as plt, numpy as np, rasterio, torch
-from fastcore.test import *
-
-from di3cl.tasks.geotiff import Look, Place, write_cog
-from di3cl.sar import SarError
-from di3cl.scenes import simulate
-from testing import write_scene
-
-def fresh(): return Path(tempfile.mkdtemp())
-def made(d, h=300, w=420, unit="db"):
-    "Files of a scene, the true map of its water, and a made-up probability."
-    s = simulate(2, 512, seed=3, start=70)
-    image, wet = torch.cat([*s.image[:, 0]], 1)[:h, :w].clone(), (torch.cat([*s.label], 1) == 0)[:h, :w].numpy().astype("uint8")
-    image[:60, :80] = torch.nan; wet[:60, :80] = 255
-    scene = write_scene(d / "scene.tif", image.numpy(), tags=dict(unit=unit) if unit else {})
-    write_cog(d / "map.tif", Place(h, w), [(0, 0, wet[None])], Look(("land", "water"), ("#d9d4c5", "#2a5fa8")))
-    p = np.where(wet == 255, 255, wet * 150 + 50).astype("uint8")
-    write_cog(d / "p.tif", Place(h, w), [(0, 0, np.stack([np.where(p == 255, 255, 250 - p), p]))], names=("land", "water"), scale=0.004)
-    return scene, d / "map.tif", d / "p.tif"
-
-
-def test_a_glance_is_every_nth_pixel():
-    d = fresh(); scene, map_, _ = made(d)
-    x, valid = glance(map_, (100, 50, 60, 70))
-    assert valid.all() and (x[0].numpy() == rasterio.open(map_).read(1)[100:160, 50:120]).all()
-    x, valid = glance(scene, side=100); test_eq(tuple(x.shape), (1, 60, 84)); assert not valid[:10, :14].any() and valid[13:].all()
-    db = glance_db(scene, side=100); assert torch.equal(db.isnan(), ~valid)
-    loud = made(fresh(), unit=None)[0]
-    test_fail(lambda: glance_db(loud), contains="no unit is declared"); assert glance_db(loud, unit="db").isfinite().any()
-
-
-def test_what_is_shown_lies_on_each_other():
-    d = fresh(); scene, map_, p = made(d)
-    axes = show_prediction(scene, map_, p, window=(100, 120, 90, 130))
-    test_eq([a.get_title() for a in axes], ["scene", "map", "probability of water", "map over scene"])
-    drawn = axes[1].images[0].get_array()
-    assert (drawn == rasterio.open(map_).read(1)[100:190, 120:250]).all() and all(i.get_array().shape == (90, 130) for a in axes for i in a.images)
-    test_eq(len(show_prediction(scene, map_)), 3)
-    other = write_scene(d / "o.tif", np.ones((30, 30), "float32"), tags=dict(unit="db"))
-    test_fail(lambda: show_prediction(other, map_), contains="the map of another scene")
-    test_fail(lambda: show_prediction(scene, scene), contains="names no classes")
-    plt.close("all")
-
-
-import os, signal, subprocess, sys, tempfile, time
-from pathlib import Path
-from unittest.mock import patch
-
-import numpy as np, pytest, rasterio, rasterio.shutil, torch
-from fastcore.test import *
-from rasterio import Affine
-
-from di3cl.encoder import Encoder
-from di3cl.sar import Preprocess, SarError, read_sar, to_unit
-from di3cl.scenes import simulate
-from di3cl.tasks.segment import MODEL, RUN, Segmenter, load_model, save_model
-from testing import heard, write_raster, write_scene
-from di3cl.weights import save_weights
-pytest.importorskip("segmentation_models_pytorch", reason="the extra `segment` is not installed")
-
-VV, VH = Preprocess("db", [-11], [4], [-25, 0], ["VV"]), Preprocess("db", [-11, -18], [4, 4], [-30, 0], ["VV", "VH"])
-SMALL = dict(tile=96, overlap=32, device="cpu")
-def fresh(): return Path(tempfile.mkdtemp())
-
-def a_model(folder, pre=VV, decoder="unet", task="water", classes=("land", "water"), seed=0):
-    "The folder of an untrained model whose answers vary."
-    torch.manual_seed(seed); folder.mkdir()
-    model = Segmenter(Encoder("resnet10", len(pre.channels), 16), pre, classes, decoder, 32)
-    with torch.no_grad():
-        x = simulate(2, 96, start=40, channels=len(pre.channels)).image
-        y = model.eval()(x if pre.unit == "db" else x, pre.unit)
-        model.head.weight *= 4; model.head.bias -= 4 * y.mean((0, 2, 3)).nan_to_num()                  # both classes are met
-    for name in RUN[1:]: (folder / name).write_text("")
-    save_model(model, folder / MODEL, task, ("#d9d4c5", "#2a5fa8"))
-    return folder
-
-def a_scene(path, h=200, w=300, channels=1, unit="db", names=None, hole=True, **kw):
-    "A simulated scene; by default with a wedge without data."
-    x = simulate(1, 384, start=40, channels=channels).image[0].repeat(1, 1, 2)[:, :h, :w]
-    x = x if unit in (None, "digital") else to_unit(x, "db", unit)
-    y, c = np.indices((h, w)); x = x.numpy()
-    if hole: x[:, c < 40 - y] = np.nan
-    return write_scene(path, x, names=("VV", "VH")[:channels] if names is None else names, **dict(tags=dict(unit=unit) if unit else {}) | kw)
-
-def read(path):
-    with rasterio.open(path) as f: return f.read()
+        answer, _ = probabilities(decoder)
+        p = blend(mirrored(n), answer, size, 96)
+        assert steps(p, edges) <= 1.1 and steps(p, zone) <= 1.1, decoder
+    hard = blend(mirrored(n), answer, 192, 0)
+    assert steps(hard, torch.arange(191, n - 1, 192)) > 1.2          # the test can fail
 
 
 def test_bands_are_picked_by_name_and_strangers_refused():
-    test_eq([polarisation(n) for n in ("VV", "Sigma0_VH_db", "gamma hh", "band1", None, "VV/VH", "SHV2A")], ["VV", "VH", "HH", None, None, None, None])
-    two = ("VV", "VH")
-    for names, channels, bands, want in ((two, two, None, [0, 1]), (two, ("VH",), "VH", [1]), (two, ("VH",), "2", [1]), (("VH", "VV"), two, "2,1", [1, 0]), ((None,), ("VV",), None, [0]), (("HH",), ("VV",), "1", [0]),
-                                         (("b",), ("VV",) * 3, None, [0]), (("r", "g", "b"), ("VV",) * 3, None, [0, 1, 2]), (("VV",), ("band1",), None, [0]), (("a_vv", "a_vh"), ("VH",), "vh", [1])):
+    spoken = {"VV": "VV", "Sigma0_VH_db": "VH", "gamma hh": "HH", "band1": None,
+              None: None, "VV/VH": None, "SHV2A": None}
+    for name, want in spoken.items():
+        test_eq(polarisation(name), want)
+    two, copied = ("VV", "VH"), ("VV",) * 3
+    good = (
+        (two, two, None, [1, 2]), (two, ("VH",), "VH", [2]), (two, ("VH",), "2", [2]),
+        (("VH", "VV"), two, "2,1", [2, 1]), ((None,), ("VV",), None, [1]),
+        (("HH",), ("VV",), "1", [1]), (("b",), copied, None, [1]),
+        (("r", "g", "b"), copied, None, [1, 2, 3]), (("VV",), ("band1",), None, [1]),
+        (("a_vv", "a_vh"), ("VH",), "vh", [2]))
+    for names, channels, bands, want in good:
         test_eq(pick_bands("s.tif", names, channels, bands), want)
-    for names, channels, bands, why in ((two, ("VH",), None, "s.tif: has VV, VH, and the model takes VH: choose with --bands"), (("VH",), ("VV",), None, "its VH is not the VV"), (("VH", "VV"), two, None, "its VH is not the VV"),
-                                        (two, ("VV",), "HH", "no band 'HH' among VV, VH"), (two, ("VV",), "3", "no band '3'"), (two, ("VV",), "1,2", "the model takes VV"), ((None,) * 4, two, None, "has band 1, band 2, band 3, band 4")):
+    bad = (
+        (two, ("VH",), None, "s.tif: has VV, VH, and the model takes VH: choose with"),
+        (("VH",), ("VV",), None, "its VH is not the VV"),
+        (("VH", "VV"), two, None, "its VH is not the VV"),
+        (two, ("VV",), "HH", "no band 'HH' among VV, VH"), (two, ("VV",), "3", "no band '3'"),
+        (two, ("VV",), "0", "no band '0'"), (two, ("VV",), "1,2", "the model takes VV"),
+        ((None,) * 4, two, None, "has band 1, band 2, band 3, band 4"))
+    for names, channels, bands, why in bad:
         test_fail(lambda: pick_bands("s.tif", names, channels, bands), contains=why)
 
 
 def test_a_scene_is_read_as_the_model_wants_it():
     d = fresh()
     for unit in ("db", "intensity", "amplitude"):
-        s = Scene(a_scene(d / "s.tif", channels=2, unit=unit), VV, bands="VV"); x = s.read(3, 5, 60, 70)
-        image = read_sar(d / "s.tif", (3, 5, 60, 70))
-        assert torch.equal(x.isnan()[0], ~image.valid) and x.isnan().any() and torch.equal(x[0][image.valid], image.data[0][image.valid])
-        test_close(VV(to_unit(s.fill(x), unit, "db")[None], "db")[0, 0][~image.valid], 0., eps=1e-5)       # holes are the model's zero
-    assert s.read(0, 0, 10, 10).isnan().all()
-    test_eq(Scene(a_scene(d / "z.tif", hole=False, unit="digital"), Preprocess("digital", [9], [4], [0, 99], ["VV"]), nodata=float(read(d / "z.tif")[0, 4, 4])).read(4, 4, 1, 1).isnan().all(), True)
-    test_fail(lambda: Scene(a_scene(d / "d.tif", unit="digital"), VV).read(0, 0, 64, 64), contains="is in digital, and the model expects db")
-    test_fail(lambda: Scene(a_scene(d / "u.tif", unit=None), VV).read(0, 0, 64, 64), contains="no unit is declared")
-    with heard() as lines: Scene(a_scene(d / "n.tif", crs=None), VV)
+        path = a_scene(d / "s.tif", channels=2, unit=unit)
+        s = Scene(path, VV, bands="VV")
+        found, image = s.read(3, 5, 60, 70), read_sar(path, (3, 5, 60, 70), bands="VV")
+        assert torch.equal(found.valid, image.valid) and not found.valid.all()
+        assert torch.equal(found.data[:, found.valid], image.data[:, image.valid])
+        # holes are the model's zero
+        x = VV(to_unit(found.data, unit, "db")[None], "db")[0, 0]
+        test_close(x[~found.valid], 0., eps=1e-5)
+    assert s.read(0, 0, 10, 10) is None
+    copied = Preprocess("db", [-11, -12, -13], [4, 4, 4], [-25, 0], ["VV"] * 3)
+    path = a_scene(d / "one.tif")
+    test_eq(Scene(path, copied).read(0, 40, 8, 9).data.shape, (3, 8, 9))
+    path = a_scene(d / "z.tif", hole=False, unit="digital")
+    grey, value = Preprocess("digital", [9], [4], [0, 99], ["VV"]), float(read(path)[0, 4, 4])
+    assert Scene(path, grey, nodata=value).read(4, 4, 1, 1) is None
+    for unit, why in (("digital", "is in digital, and the model expects db"),
+                      (None, "no unit is declared")):
+        s = Scene(a_scene(d / "u.tif", unit=unit), VV)
+        test_fail(lambda: s.read(0, 0, 64, 64), contains=why)
+    with heard() as lines:
+        Scene(a_scene(d / "n.tif", crs=None), VV)
     assert "n.tif: has no coordinate system" in lines[0]
 
 
+def test_files_come_to_their_places_together_or_not_at_all():
+    d = fresh()
+    with new_files(d / "a", None, d / "b") as (a, none, b):
+        a.write_text("1")
+        b.write_text("2")
+        test_eq((none, (d / "a").exists()), (None, False))
+    test_eq(((d / "a").read_text(), (d / "b").read_text()), ("1", "2"))
+    with expect_fail(SarError, contains="b: exists already"), new_files(d / "c", d / "b"):
+        pass
+    with expect_fail(SarError, contains="two results"), new_files(d / "c", d / "c"):
+        pass
+    # somebody makes one of them meanwhile
+    with expect_fail(SarError, contains="e: exists already"):
+        with new_files(d / "c", d / "e") as made:
+            for path in (*made, d / "e"):
+                path.write_text("mine")
+    test_eq(sorted(p.name for p in d.iterdir()), ["a", "b", "e"])
+
+
 def test_a_map_has_the_scenes_place_and_is_right_pixel_by_pixel():
-    d = fresh(); m = a_model(d / "m")
-    turned = Affine.translation(600_000, 6_600_000) * Affine.rotation(33) * Affine.scale(10, -10)
+    d = fresh()
+    m = a_model(d / "m")
+    turned = (Affine.translation(600_000, 6_600_000) * Affine.rotation(33)
+              * Affine.scale(10, -10))
     scene = a_scene(d / "s.tif", transform=turned)
     shares = predict(scene, d / "a.tif", m, probabilities=d / "p.tif", **SMALL)
     image, net = read_sar(scene), load_model(m)
-    with torch.no_grad(): whole = net(torch.where(image.valid, image.data, -11.)[None], "db").softmax(1)[0]
+    with torch.no_grad():
+        x = torch.where(image.valid, image.data, -11.)
+        whole = net(x[None], "db").softmax(1)[0]
     with rasterio.open(d / "a.tif") as f, rasterio.open(d / "p.tif") as g:
         label, p = torch.from_numpy(f.read(1)), torch.from_numpy(g.read())
-        for o in (f, g): test_eq((o.crs.to_epsg(), o.shape), (32632, (200, 300))); assert o.transform.almost_equals(turned)
-        test_eq((f.nodata, f.tags()["class_1"], f.tags()["task"], f.colormap(1)[1][:3], g.descriptions), (255, "water", "water", (0x2a, 0x5f, 0xa8), ("land", "water")))
+        for o in (f, g):
+            test_eq((o.crs.to_epsg(), o.shape), (32632, (200, 300)))
+            assert o.transform.almost_equals(turned)
+        test_eq((f.nodata, f.tags()["class_1"], f.tags()["task"]), (255, "water", "water"))
+        test_eq(f.colormap(1)[1][:3], (0x2a, 0x5f, 0xa8))
+        test_eq(g.descriptions, ("land", "water"))
     known = label != 255
     assert torch.equal(known, image.valid) and torch.equal(p[0] != 255, known)
+    # tiles see less than the whole does, and agree where it is sure
     sure = known & ((whole[0] - .5).abs() > .2)
-    assert sure.float().mean() > .05 and (label[sure] == whole.argmax(0)[sure]).float().mean() > .99              # tiles see less than the whole does, and agree where it is sure
-    test_close(p[:, known].float().sum(0), 250., eps=1.01); assert ((p[1] > 130)[known] <= (label == 1)[known]).all()
-    for k, n in enumerate(("land", "water")): test_close(shares[n], float((label[known] == k).double().mean()), eps=1e-6)
-    test_eq(sorted(q.name for q in d.iterdir()), ["a.tif", "a.tif.aux.xml", "m", "p.tif", "s.tif"])
+    assert sure.float().mean() > .05
+    assert (label[sure] == whole.argmax(0)[sure]).float().mean() > .99
+    test_close(p[:, known].float().sum(0), 250., eps=1.01)
+    assert ((p[1] > 130)[known] <= (label == 1)[known]).all()
+    for k, n in enumerate(("land", "water")):
+        test_close(shares[n], float((label[known] == k).double().mean()), eps=1e-6)
+    names = sorted(q.name for q in d.iterdir())
+    test_eq(names, ["a.tif", "a.tif.aux.xml", "m", "p.tif", "s.tif"])
 
 
 def test_any_size_unit_and_number_of_channels():
-    d = fresh(); m, m2 = a_model(d / "m"), a_model(d / "m2", VH, seed=1)
-    for k, (h, w) in enumerate(((1, 300), (300, 1), (1, 1), (50, 40), (97, 131), (96, 96))):
-        s = a_scene(d / f"{k}.tif", h, w, hole=False); predict(s, d / f"{k}_map.tif", m, **SMALL)
-        test_eq(read(d / f"{k}_map.tif").shape, (1, h, w)); assert (read(d / f"{k}_map.tif") < 2).all()
-    with torch.no_grad(): alone = load_model(m)(torch.from_numpy(read(d / "3.tif"))[None], "db").argmax(1)               # smaller than a tile: the network's own answer
-    test_eq(torch.from_numpy(read(d / "3_map.tif")).long(), alone)
+    d = fresh()
+    m, m2 = a_model(d / "m"), a_model(d / "m2", VH, seed=1)
+    sizes = ((1, 300), (300, 1), (1, 1), (50, 40), (97, 131), (96, 96))
+    for k, (h, w) in enumerate(sizes):
+        predict(a_scene(d / f"{k}.tif", h, w, hole=False), d / f"{k}_map.tif", m, **SMALL)
+        label = read(d / f"{k}_map.tif")
+        test_eq(label.shape, (1, h, w))
+        assert (label < 2).all()
+    # smaller than a tile: the network's own answer
+    with torch.no_grad():
+        alone = load_model(m)(torch.from_numpy(read(d / "3.tif"))[None], "db").argmax(1)
+    test_eq(read(d / "3_map.tif"), alone.numpy())
     for unit in ("db", "intensity", "amplitude"):
         s = a_scene(d / f"{unit}.tif", channels=2, unit=unit)
-        predict(s, d / f"{unit}_map.tif", m2, **SMALL); predict(s, d / f"{unit}_vv.tif", m, bands="VV", **SMALL)
-    for what in ("map", "vv"): assert all((read(d / f"{unit}_{what}.tif") == read(d / f"db_{what}.tif")).mean() > .999 for unit in ("intensity", "amplitude"))
-    digital = a_model(d / "m3", Preprocess("digital", [-11], [4], [-25, 0], ["grey"]))
-    predict(a_scene(d / "g.tif", unit=None), d / "g_map.tif", digital, unit="digital", **SMALL);
-
-
-def test_what_was_stopped_goes_on_and_ends_the_same_bit_by_bit():
-    d = fresh(); m = a_model(d / "m"); scene = a_scene(d / "s.tif", 300, 400)
-    go = lambda out, **kw: predict(scene, out, m, probabilities=out.with_suffix(".p.tif"), **SMALL, **kw)
-    go(d / "whole.tif")
-    for stop_at in (1, 5, 13, 26):                                                                                        # of 30 tiles
-        out, asked, real = d / f"{stop_at}.tif", [], Segmenter.forward
-        def ask(*a):
-            asked.append(1)
-            if len(asked) == stop_at: raise KeyboardInterrupt
-            return real(*a)
-        with patch.object(Segmenter, "forward", ask), expect_fail(KeyboardInterrupt): go(out)
-        assert not out.exists() and (d / f"{stop_at}.tif.parts").is_dir()
-        test_fail(lambda: go(out), contains="go on with --resume"); test_fail(lambda: predict(scene, out, m, tile=128, overlap=32, resume=True, device="cpu"), contains="was begun with")
-        with patch.object(Segmenter, "forward", ask): go(out, resume=True)
-        assert len(asked) < stop_at + 30 + 1 and (stop_at < 8 or len(asked) < stop_at + 30 - 4), (stop_at, len(asked))       # rows that were done are not done again
-        assert out.read_bytes() == (d / "whole.tif").read_bytes() and (read(out.with_suffix(".p.tif")) == read(d / "whole.p.tif")).all()
-    assert not list(d.glob("*.parts"))
+        predict(s, d / f"{unit}_both.tif", m2, **SMALL)
+        predict(s, d / f"{unit}_one.tif", m, bands="VV", **SMALL)
+        for what in ("both", "one"):
+            same = read(d / f"{unit}_{what}.tif") == read(d / f"db_{what}.tif")
+            assert same.mean() > .999
+    grey = a_model(d / "m3", Preprocess("digital", [-11], [4], [-25, 0], ["grey"]))
+    predict(a_scene(d / "g.tif", unit=None), d / "g_map.tif", grey, unit="digital", **SMALL);
 
 
 def test_a_killed_process_leaves_no_file_under_the_outputs_name():
-    d = fresh(); m = a_model(d / "m"); scene = a_scene(d / "s.tif", 384, 768)
-    code = f"""import di3cl.tasks.predict as p, time; real = p._ask
-def slow(*a): time.sleep(.1); return real(*a)
-p._ask = slow; p.predict({str(scene)!r}, {str(d / 'o.tif')!r}, {str(m)!r}, tile=96, overlap=32, device='cpu')"""
-    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    began = time.time()
-    while not list(d.glob("o.tif.parts/part_00001*")) and time.time() - began < 60: time.sleep(.05)
-    child.send_signal(signal.SIGKILL); child.wait()
-    test_eq(sorted(q.name for q in d.iterdir()), ["m", "o.tif.parts", "s.tif"])
-    predict(scene, d / "o.tif", m, resume=True, **SMALL); predict(scene, d / "w.tif", m, **SMALL)
-    assert (d / "o.tif").read_bytes() == (d / "w.tif").read_bytes()
+    d = fresh()
+    m, scene = a_model(d / "m"), a_scene(d / "s.tif", 384, 768)
+    code = f"""import time
+import di3cl.tasks.predict as p
+real = p._ask
+def slow(*a):
+    time.sleep(.1)
+    return real(*a)
+p._ask = slow
+p.predict({str(scene)!r}, {str(d / 'o.tif')!r}, {str(m)!r}, tile=96, overlap=32,
+          device='cpu')"""
+    quiet = dict(stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-c", code], **quiet)
+    end = time.monotonic() + 60
+    while not list(d.glob(".*")) and time.monotonic() < end:
+        time.sleep(.05)
+    time.sleep(.5)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert list(d.glob(".*"))                               # it was at work
+    test_eq(sorted(q.name for q in d.glob("[!.]*")), ["m", "s.tif"])
+    predict(scene, d / "o.tif", m, **SMALL)                 # and nothing is in the way
+
+
+def test_a_model_whose_answers_are_no_numbers_makes_no_map():
+    d, scenes = fresh(), fresh()
+    scene = a_scene(scenes / "s.tif")
+    broken = network()
+    with torch.no_grad():
+        broken.head.bias += torch.nan
+    still = network()
+    still.decoder.blocks[0].conv1[1].running_var -= 5       # finite, and its root is none
+    tiny = network(pre=Preprocess("db", [-11], [1e-320], [-25, 0], ["VV"]))
+    for k, model in enumerate((broken, still, tiny)):
+        with patch("di3cl.tasks.predict.load_model") as given:
+            given.return_value = model
+            model.task, model.palette, model.label = "water", ("k", "b"), dict(sha256="")
+            with expect_fail(SarError, contains="the model's answers are not numbers"):
+                predict(scene, d / "o.tif", "m", **SMALL)
+        test_eq(list(d.iterdir()), [])
+
+
+def test_what_changes_meanwhile_is_noticed():
+    d = fresh()
+    m, scene, out = a_model(d / "m"), a_scene(d / "s.tif"), d / "o.tif"
+    real, then = Scene.read, []
+
+
+    def read_then(self, y, x, h, w):
+        if (y, x) == (64, 64):
+            then.pop()()
+        return real(self, y, x, h, w)
+
+
+    def refused(why, act):
+        then.append(act)
+        with patch.object(Scene, "read", read_then), expect_fail(SarError, contains=why):
+            predict(scene, out, m, **SMALL)
+
+
+    refused("s.tif: was changed while it was read", lambda: a_scene(scene, unit="db"))
+    refused("o.tif: exists already", lambda: out.write_text("precious"))
+    test_eq(out.read_text(), "precious")
+    test_eq(sorted(q.name for q in d.iterdir()), ["m", "o.tif", "s.tif"])
 
 
 def test_features_are_the_encoders_own():
-    d = fresh(); m = a_model(d / "m"); scene = a_scene(d / "s.tif", 256, 256, hole=False); net = load_model(m)
-    for stage, stride in ((1, 4), (3, 16)):
-        test_eq(features(scene, d / f"f{stage}.tif", m, stage, tile=256, overlap=32, device="cpu"), net.encoder.widths[stage - 1])
-        with rasterio.open(d / f"f{stage}.tif") as f: x, t = torch.from_numpy(f.read()), f.transform
-        with torch.no_grad(): want = net.encoder(VV(torch.from_numpy(read(scene))[None], "db"))[stage - 1][0]
-        test_close(x, want, eps=1e-4); test_eq((t.a, t.c), (10. * stride, 600_000.))
+    d = fresh()
+    m, scene = a_model(d / "m"), a_scene(d / "s.tif", 256, 256, hole=False)
+    net, x = load_model(m), torch.from_numpy(read(scene))[None]
+    for stage, stride in ((1, 4), (3, 16), (4, 16)):
+        out = d / f"f{stage}.tif"
+        n = features(scene, out, m, stage, tile=256, overlap=32, device="cpu")
+        test_eq(n, net.encoder.widths[stage - 1])
+        with torch.no_grad():
+            want = net.encoder(VV(x, "db"))[stage - 1][0]
+        test_close(torch.from_numpy(read(out)), want, eps=1e-4)
+        with rasterio.open(out) as f:
+            test_eq((f.transform.a, f.transform.c), (10. * stride, 600_000.))
     save_weights(net.encoder, d / "w.safetensors", VV)
     features(a_scene(d / "h.tif"), d / "fw.tif", d / "w.safetensors", 2, **SMALL)
-    x = read(d / "fw.tif"); test_eq(x.shape[1:], (25, 38)); assert np.isnan(x[:, 0, 0]).all() and np.isfinite(x[:, -1]).all()
+    x = read(d / "fw.tif")
+    test_eq(x.shape[1:], (25, 38))
+    assert np.isnan(x[:, 0, 0]).all() and np.isfinite(x[:, -1]).all()
     test_fail(lambda: features(scene, d / "x.tif", m, 5), contains="stages 1, 2, 3, 4")
+
+
+def write_maps(d, h=300, w=420, unit="db"):
+    "Files of a scene, the true map of its water, and a made-up probability."
+    s = simulate(2, 512, seed=3, start=70)
+    image = torch.cat([*s.image[:, 0]], 1)[:h, :w].clone()
+    wet = (torch.cat([*s.label], 1) == 0)[:h, :w].numpy().astype("uint8")
+    image[:60, :80] = torch.nan
+    wet[:60, :80] = 255
+    p = np.where(wet == 255, 255, wet * 150 + 50).astype("uint8")
+    both = np.stack([np.where(p == 255, 255, 250 - p), p])
+    tags = dict(unit=unit) if unit else {}
+    scene = write_scene(d / "scene.tif", image.numpy(), tags=tags)
+    style = Style(("land", "water"), ("#d9d4c5", "#2a5fa8"))
+    with create_cog(d / "map.tif", Header(h, w, 1, "uint8"), style) as write:
+        write(0, wet[None])
+    with create_cog(d / "p.tif", Header(h, w, 2, "uint8"), scale=0.004) as write:
+        write(0, both)
+    return scene, d / "map.tif", d / "p.tif"
+
+
+def test_a_thumbnail_is_every_nth_pixel():
+    scene, map_, _ = write_maps(fresh())
+    x = read_thumbnail(map_, (100, 50, 60, 70))
+    test_eq(x[0].numpy(), read(map_)[0, 100:160, 50:120])
+    x = read_thumbnail(scene, side=100)
+    test_eq(tuple(x.shape), (1, 60, 84))
+    assert x[0, :10, :14].isnan().all() and x[0, 13:].isfinite().all()
+    test_eq(read_thumbnail_db(scene, side=100).isnan(), x[0].isnan())
+    untagged = write_maps(fresh(), unit=None)[0]
+    test_fail(lambda: read_thumbnail_db(untagged), contains="no unit is declared")
+    assert read_thumbnail_db(untagged, unit="db").isfinite().any()
+
+
+def test_what_is_shown_lies_on_each_other():
+    d = fresh()
+    scene, map_, p = write_maps(d)
+    axes = show_prediction(scene, map_, p, window=(100, 120, 90, 130))
+    titles = [a.get_title() for a in axes]
+    test_eq(titles, ["scene", "map", "probability of water", "map over scene"])
+    blue = axes[1].images[0].get_array()[..., 2] > axes[1].images[0].get_array()[..., 0]
+    test_eq(blue, read(map_)[0, 100:190, 120:250] == 1)
+    for image in [image for a in axes for image in a.images]:
+        test_eq(image.get_array().shape[:2], (90, 130))
+    test_eq(len(show_prediction(scene, map_)), 3)
+    save_picture(d / "a.png", scene, map_)
+    assert plt.imread(d / "a.png").std() > .1
+    other = write_scene(d / "o.tif", np.ones((30, 30), "float32"), tags=dict(unit="db"))
+    test_fail(lambda: show_prediction(other, map_), contains="the map of another scene")
+    test_fail(lambda: show_prediction(scene, scene), contains="names no classes")
+    plt.close("all")
 
 
 def refused(d, why, call, error=SarError):
     "It fails with one line that says so, and leaves the folder as it was."
     before = sorted(q.name for q in d.iterdir())
-    with expect_fail(error, contains=why): call()
+    with expect_fail(error, contains=why):
+        call()
     test_eq(sorted(q.name for q in d.iterdir()), before)
 
 
 def test_bad_scenes_are_one_line_and_leave_nothing():
-    d = fresh(); m = a_model(d / "m"); good = a_scene(d / "s.tif"); out = d / "o.tif"
-    go = lambda scene, out=out, **kw: predict(scene, out, m, **SMALL | kw)
-    write_scene(d / "nan.tif", np.full((64, 200), np.nan, "float32"), tags=dict(unit="db")); write_scene(d / "none.tif", np.full((64, 200), -9999, "float32"), tags=dict(unit="db"), nodata=-9999)
-    for name in ("nan.tif", "none.tif"): refused(d, f"{name}: nothing is valid", lambda: go(d / name))
-    write_scene(d / "zero.tif", np.zeros((64, 64), "float32"), tags=dict(unit="db")); refused(d, "nothing is valid", lambda: go(d / "zero.tif", nodata=0))
-    a_scene(d / "two.tif", channels=2); a_scene(d / "hh.tif", names=("HH",)); a_scene(d / "dn.tif", unit="digital"); a_scene(d / "bare.tif", unit=None); (d / "folder").mkdir(); (d / "text.tif").write_text("no")
-    for name, why in (("two.tif", "two.tif: has VV, VH, and the model takes VV: choose with --bands"), ("hh.tif", "its HH is not the VV"), ("dn.tif", "is in digital, and the model expects db"), ("bare.tif", "--unit"),
-                      ("folder", "this is a folder"), ("text.tif", "GDAL finds no raster"), ("nowhere.tif", "no such file")): refused(d, why, lambda: go(d / name))
-    rasterio.shutil.copy(a_scene(d / "long.tif", 384, 700, hole=False), d / "cut.tif", driver="COG", compress="NONE", blocksize=128, overviews="NONE")      # its table of contents is in front
-    data = (d / "cut.tif").read_bytes(); (d / "cut.tif").write_bytes(data[:len(data) * 3 // 4])
-    for why in ("cut.tif: its header promises", "cut short", "(seen in rows 192 to 288, columns 0 to"): refused(d, why, lambda: go(d / "cut.tif"))
+    d = fresh()
+    m, unit = a_model(d / "m"), dict(unit="db")
+
+
+    def refuse(why, scene, **kw):
+        refused(d, why, lambda: predict(d / scene, d / "o.tif", m, **SMALL | kw))
+
+
+    full = np.full((64, 200), np.nan, "float32")
+    write_scene(d / "nan.tif", full, tags=unit)
+    write_scene(d / "none.tif", full * 0 - 9999, tags=unit, nodata=-9999)
+    write_scene(d / "zero.tif", full.astype("uint8") * 0., tags=unit)
+    for name, kw in (("nan", {}), ("none", {}), ("zero", dict(nodata=0))):
+        refuse("nothing is valid", f"{name}.tif", **kw)
+    a_scene(d / "two.tif", channels=2)
+    a_scene(d / "hh.tif", names=("HH",))
+    a_scene(d / "dn.tif", unit="digital")
+    a_scene(d / "bare.tif", unit=None)
+    (d / "folder").mkdir()
+    (d / "text.tif").write_text("no")
+    refuse("two.tif: has VV, VH, and the model takes VV: choose with --bands", "two.tif")
+    refuse("its HH is not the VV", "hh.tif")
+    refuse("is in digital, and the model expects db", "dn.tif")
+    refuse("unit", "bare.tif")
+    refuse("this is a folder", "folder")
+    refuse("GDAL finds no raster", "text.tif")
+    refuse("no such file", "nowhere.tif")
+    # the table of contents of a COG is in front
+    long, cut = a_scene(d / "long.tif", 384, 700, hole=False), d / "cut.tif"
+    rasterio.shutil.copy(long, cut, driver="COG", compress="NONE", blocksize=128,
+                         overviews="NONE")
+    data = cut.read_bytes()
+    cut.write_bytes(data[:len(data) * 3 // 4])
+    for why in ("cut.tif: the file is damaged or cut short",
+                "(seen in rows 192 to 288, columns"):
+        refuse(why, "cut.tif")
 
 
 def test_bad_places_and_settings_are_one_line_and_leave_nothing():
-    d = fresh(); m = a_model(d / "m"); scene = a_scene(d / "s.tif"); out = d / "o.tif"
-    go = lambda out=out, **kw: predict(scene, out, m, **SMALL | kw)
+    d = fresh()
+    m, scene, out = a_model(d / "m"), a_scene(d / "s.tif"), d / "o.tif"
     (d / "there.tif").write_text("mine")
-    refused(d, "there.tif: exists already", lambda: go(d / "there.tif")); refused(d, "there.tif: exists already", lambda: go(probabilities=d / "there.tif")); refused(d, "s.tif: exists already", lambda: go(scene))
-    refused(d, "none is no folder", lambda: go(d / "none" / "o.tif")); refused(d, "ends in .tif", lambda: go(d / "o.png")); refused(d, "named for two results", lambda: go(probabilities=out))
-    refused(d, "multiples of 32", lambda: go(tile=100)); refused(d, ".gpkg", lambda: go(vector=d / "o.shp")); refused(d, "unknown unit", lambda: go(unit="watt")); refused(d, "unknown device", lambda: go(device="tpu"))
+
+
+    def refuse(why, out=out, error=SarError, **kw):
+        refused(d, why, lambda: predict(scene, out, m, **SMALL | kw), error)
+
+
+    refuse("there.tif: exists already", d / "there.tif")
+    refuse("there.tif: exists already", probabilities=d / "there.tif")
+    refuse("there.tif: exists already", picture=d / "there.tif")
+    refuse("s.tif: exists already", scene)
+    refuse("none is no folder", d / "none" / "o.tif")
+    refuse("must end in .tif", d / "o.png")
+    refuse("named for two results", probabilities=out)
+    refuse("multiples of 32", tile=100)
+    refuse(".gpkg", vector=d / "o.shp")
+    refuse("unknown unit", unit="watt")
+    refuse("unknown device", device="tpu")
     refused(d, "no such folder", lambda: predict(scene, out, d / "x"), ValueError)
-    with patch.object(Segmenter, "forward", side_effect=torch.OutOfMemoryError("CUDA out of memory")): refused(d, "out of memory with tiles of 96 x 96 pixels: lower --tile", go)
-    with patch("os.fsync", side_effect=OSError(28, "No space left on device")), expect_fail(OSError, contains="No space left"): go()
-    assert not out.exists()
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    with patch.object(Segmenter, "forward", side_effect=full):
+        refuse("out of memory with tiles of 96 x 96 pixels: lower --tile")
+    with patch("os.fsync", side_effect=OSError(28, "No space left on device")):
+        refuse("No space left", error=OSError)
     test_eq((d / "there.tif").read_text(), "mine")
 
 
 def test_db_tagged_as_intensity_is_refused():
-    d = fresh(); m = a_model(d / "m"); x = simulate(1, 96, start=40).image[0].numpy()
-    test_fail(lambda: predict(write_scene(d / "a.tif", x, tags=dict(unit="intensity")), d / "o.tif", m, **SMALL), contains="negative")
-    for name, ground in (("b", x), ("c", x[:, ::-1, ::-1])): predict(write_scene(d / f"{name}.tif", ground + 60, tags=dict(unit="intensity")), d / f"{name}_map.tif", m, **SMALL)
-    assert (read(d / "b_map.tif") == read(d / "c_map.tif")).all()                        # of other ground, and the same
+    d, tags = fresh(), dict(unit="intensity")
+    m, x = a_model(d / "m"), simulate(1, 96, start=40).image[0].numpy()
+    write_scene(d / "a.tif", x, tags=tags)
+    test_fail(lambda: predict(d / "a.tif", d / "o.tif", m, **SMALL), contains="negative")
+    for name, ground in (("b", x), ("c", x[:, ::-1, ::-1])):
+        write_scene(d / f"{name}.tif", ground + 60, tags=tags)
+        predict(d / f"{name}.tif", d / f"{name}_map.tif", m, **SMALL)
+    # of other ground, and the same
+    assert (read(d / "b_map.tif") == read(d / "c_map.tif")).all()
