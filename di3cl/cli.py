@@ -194,17 +194,14 @@ def predict(scene: Annotated[Path, typer.Argument(help="A radar image of any siz
             stage: Annotated[int | None, typer.Option("--features", min=1, max=4, help="Write the encoder's features of this stage instead of a map.")] = None,
             tile: Annotated[int, typer.Option(help="Side of a tile, pixels, a multiple of 32; smaller needs less memory.")] = 640,
             overlap: Annotated[int, typer.Option(help="By how many pixels tiles overlap, a multiple of 32.")] = 128,
-            resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
             device: On = Device.auto):
     "Map a scene larger than memory: georeferenced, with names and colours, ready for a GIS."
     from di3cl.tasks import predict as p
-    given = dict(unit=unit and unit.value, bands=bands, nodata=nodata, tile=tile, overlap=overlap, device=device.value, resume=resume)
+    given = dict(unit=unit and unit.value, bands=bands, nodata=nodata, tile=tile, overlap=overlap, device=device.value)
     if stage and (probabilities or vector or picture): raise typer.BadParameter("--features writes no map: leave --probabilities, --vector and --picture out")
     if stage: typer.echo(f"done: {out}, {p.features(scene, out, model, stage, **given)} features of stage {stage}"); return
-    if picture: p.check_free(picture)
-    shares = p.predict(scene, out, model, probabilities=probabilities, vector=vector, **given)
+    shares = p.predict(scene, out, model, probabilities=probabilities, vector=vector, picture=picture, **given)
     typer.echo(f"done: {out}, " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
-    if picture: p.save_picture(picture, scene, out, probabilities, given["unit"])
 
 # %% ../nbs/reference/command.ipynb #19177625
 _REMEDIES = {errno.ENOSPC: "make room on the disk, then go on with --resume", errno.ENOENT: "check the path", errno.EFBIG: "this file system holds no file so large, write to another",

@@ -299,4 +299,4 @@ def test_the_solutions_about_crops_are_right():
     l = Labelled(read, spots, counts, "road", ("other", "road"), (), "db", 1, None, 4,
                  "", [], "")
     tiles = [tile for tile, *_ in pick_places(l, range(20), 1000, 4, .5, g)]
-    test_close(tiles.count(0) / 1000, .25 + .5 / 20, eps=.05)   # for roads, or by chance
+    test_close(tiles.count(0) / 1000, .25 + .5 / 20, eps=.05)   # for roads or by chance

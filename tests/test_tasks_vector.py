@@ -167,7 +167,8 @@ def test_roads_land_cover_and_nothing_at_all():
         path = d / f"{task}.gpkg"
         test_eq(write_vector(d / "e.tif", path, task), 0)
         test_eq(len(read_shapes(path)[1]), 0)
-    test_fail(lambda: check_vector("a.shp"), contains=".gpkg (GeoPackage) or a .geojson")
+    test_fail(lambda: check_vector("a.shp"),
+              contains=".gpkg (GeoPackage) or a .geojson")
 
 
 def test_shapes_lie_where_ground_control_points_say():

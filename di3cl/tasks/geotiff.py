@@ -77,14 +77,14 @@ def gdal_errors(path):      # of the file that is written meanwhile
             raise OSError(errno.EIO, f"could not be written (GDAL: {words[:150]})",
                           str(path)) from e
 
-# %% ../../nbs/library/tasks/geotiff.ipynb #8a37aee8
+# %% ../../nbs/library/tasks/geotiff.ipynb #01f65f01
 @contextmanager
 def create_cog(path,          # .tif, which is not there
                header,        # a Header: size, bands, dtype, place
                style=None,    # a Style, of a map of classes
                scale=1.,      # what the numbers are to be multiplied by
                tags=None):    # {name: text} for the file
-    """Yield `write(row, array)`, and make a cloud-optimised GeoTIFF of what was written.
+    """Yield `write(row, array)`; make a cloud-optimised GeoTIFF of what was written.
 
     An array has the shape (bands, rows, width). Of uint8 IGNORE is nodata, else NaN."""
     plain = Path(path).with_suffix(".plain.tif")

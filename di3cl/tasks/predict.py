@@ -91,8 +91,8 @@ def stitch(answer,          # (top, left, height, width) -> (D, h / stride, w / 
     seam = torch.zeros(channels + 1, 0, _cells(width, stride))
     for top, below in zip(tops, [*tops[1:], height]):
         bottom = min(top + size, height)
-        total = seam.new_zeros(channels + 1, _cells(bottom - top, stride), seam.shape[2])
-        total[:, :seam.shape[1]] = seam
+        new = _cells(bottom - top, stride) - seam.shape[1]
+        total = F.pad(seam, (0, 0, 0, new))
         for left in lefts:
             right = min(left + size, width)
             found = answer(top, left, bottom - top, right - left)
@@ -100,7 +100,7 @@ def stitch(answer,          # (top, left, height, width) -> (D, h / stride, w / 
                 sides = ((top, bottom, height), (left, right, width))
                 _add(total, found, sides, overlap, stride)
         finished = _cells(below - top, stride)
-        done, seam = total[:, :finished], total[:, finished:]
+        done, seam = total[:, :finished], total[:, finished:].clone()
         yield done[:-1] / done[-1]           # 0 / 0 is NaN
 
 
@@ -135,7 +135,7 @@ HOW = "choose with --bands, by name or by number from 1 on (--bands VH, or --ban
 
 
 def polarisation(name):      # of a band, or None
-    "Return the polarisation in a name, VV for `Sigma0_VV_db`; None for none or several."
+    "Return the polarisation in a name, VV for `Sigma0_VV_db`; None for 0 or several."
     found = POLARISATION.findall((name or "").upper())
     return found[0] if len(found) == 1 else None
 
@@ -203,7 +203,8 @@ class Scene:
         "Read a SarImage whose holes are filled; None where nothing is known."
         pre = self.preprocess
         try:
-            image = read_sar(self.path, (y, x, h, w), self.unit, self.bands, self.nodata)
+            image = read_sar(
+                self.path, (y, x, h, w), self.unit, self.bands, self.nodata)
         except NoDataError:
             return None
         except UnitError:
@@ -214,8 +215,8 @@ class Scene:
         if image.unit != pre.unit and "digital" in (image.unit, pre.unit):
             raise SarError(
                 f"{self.path}: is in {image.unit}, and the model expects {pre.unit}: "
-                "digital numbers are uncalibrated and convert to nothing. Calibrate the "
-                "scene, or declare what it is with --unit where no tag does")
+                "digital numbers are uncalibrated and convert to nothing. Calibrate "
+                "the scene, or declare what it is with --unit where no tag does")
         mean = to_unit(torch.tensor(pre.mean), pre.unit, image.unit)[:, None, None]
         return replace(image, data=torch.where(image.valid, image.data, mean))
 
@@ -252,7 +253,7 @@ def stitch_scene(scene,          # a Scene
 
 
 def _ask(network, image, stride):
-    "Return the answer for a tile, NaN where nothing is known; raise if it is no number."
+    "Return the answer for a tile, NaN where nothing is known; raise if it is NaN."
     try:
         found = network(image.data[None], image.unit)[0].cpu()
     except (RuntimeError, MemoryError) as e:
@@ -301,16 +302,17 @@ def _write_rows(rows, header, style, tags, map, probabilities):
     one = replace(header, count=1, dtype="uint8", names=("class",))
     all_ = replace(one, count=len(style.classes), names=style.classes)
     with ExitStack() as files:
-        files = [files.enter_context(create_cog(map, one, style, tags=tags)),
-                 probabilities and files.enter_context(
-                     create_cog(probabilities, all_, scale=1 / STEPS, tags=tags))]
+        write = files.enter_context(create_cog(map, one, style, tags=tags))
+        if probabilities:
+            write_all = files.enter_context(
+                create_cog(probabilities, all_, scale=1 / STEPS, tags=tags))
         for p in rows:
             known = ~p[:1].isnan()
             label = torch.where(known, p.argmax(0, keepdim=True), IGNORE)
-            files[0](row, label.byte().numpy())
+            write(row, label.byte().numpy())
             if probabilities:
                 p = torch.where(known, (p * STEPS).round(), IGNORE)
-                files[1](row, p.byte().numpy())
+                write_all(row, p.byte().numpy())
             count += torch.bincount(label.flatten(), minlength=len(count))
             row += label.shape[1]
         if not count[:IGNORE].any():
@@ -323,7 +325,7 @@ def predict(scene,               # any raster that read_sar reads
             out,                 # .tif, which is not there: the map
             model,               # a folder that di3cl finetune made
             unit=None,           # of a scene that carries no tag
-            bands=None,          # "VH" or "2,1": which, in the model's order; None is all
+            bands=None,          # "VH" or "2,1", in the model's order; None is all
             nodata=None,         # a value that means nothing, where no tag says so
             tile=640,            # side of a tile, pixels, a multiple of 32
             overlap=128,         # of two tiles, pixels, a multiple of 32
@@ -473,7 +475,8 @@ def show_prediction(scene,                  # any raster
         p = read_thumbnail(probabilities, window, side)
         shown = axes[2].imshow((p[1] if two else p.amax(0)).numpy(), vmin=0, vmax=1)
         fig.colorbar(shown, ax=axes[2], shrink=0.6, pad=0.02)
-        axes[2].set(title=f"probability of {style.classes[1] if two else 'the likeliest'}")
+        name = style.classes[1] if two else "the likeliest"
+        axes[2].set(title=f"probability of {name}")
     for ax in axes:
         ax.set(xticks=[], yticks=[])
     handles = [Patch(fc=c, ec="0.5", label=name) for name, c in zip(*style)]

@@ -107,7 +107,7 @@ def _to_ground(at, header):
 # %% ../../nbs/library/tasks/vector.ipynb #4b4726c6
 def write_vector(map,            # a file that `di3cl predict` wrote
                  path,           # .gpkg or .geojson, which is not there
-                 task):          # "road": lines; else outlines, of "water" or all classes
+                 task):          # "road": lines; "water" or "landcover": outlines
     "Write the shapes of a map. Return how many."
     check_vector(path)
     style, header, line = read_style(map), read_header(map), task == "road"
