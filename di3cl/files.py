@@ -82,7 +82,7 @@ def _open(path):
     _check_beside(Path(path))
     return DatasetReader(Path(path), driver=DRIVERS)
 
-# %% ../nbs/library/data/files.ipynb #0db2fd12
+# %% ../nbs/library/data/files.ipynb #da441bf5
 def _check_beside(path):
     "Raise if a companion that GDAL would open by itself is not what it seems."
     ends = (".hdr", ".aux.xml", ".msk", ".ovr")
@@ -91,17 +91,19 @@ def _check_beside(path):
         if not os.path.lexists(file):
             continue
         if not os.path.isfile(file):
-            raise SarError(f"{path}: {file.name} beside it is no regular file; remove it")
+            raise SarError(f"{path}: {file.name} beside it is no regular file; "
+                           "remove it")
         if file.suffix in (".msk", ".ovr"):
             with open(file, "rb") as f:
                 if f.read(2) not in (b"II", b"MM"):
-                    raise SarError(f"{path}: {file.name} beside it is no TIFF; remove it")
+                    raise SarError(f"{path}: {file.name} beside it is no TIFF; "
+                                   "remove it")
 
-# %% ../nbs/library/data/files.ipynb #bd4e83f0
+# %% ../nbs/library/data/files.ipynb #af280c9b
 HARMLESS = re.compile(
     "EPSG|PROJ|geokey|GeoTIFF keys"           # how a map is described
     "|iCCP|sRGB|gAMA|cHRM"                    # colours of a PNG
-    "|ExtraSamples|null byte|Recode|converted correctly", re.I)   # words, not pixels
+    "|ExtraSamples|null byte|Recode|converted correctly", re.I)  # words, not pixels
 
 # Whoever mutes rasterio's log must not make us deaf
 _gdal_log = logging.getLogger("rasterio._env")
@@ -125,8 +127,9 @@ class _Listener(logging.Handler):
             _refuse(path, self.said[0])
 
 # %% ../nbs/library/data/files.ipynb #b9c8b30a
-GDAL = dict(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO",      # its quick way reads a cut PNG as noise
-            GDAL_ERROR_ON_LIBJPEG_WARNING="YES")  # a JPEG that was patched up is damaged
+GDAL = dict(
+    GDAL_PNG_WHOLE_IMAGE_OPTIM="NO",      # its quick way reads a cut PNG as noise
+    GDAL_ERROR_ON_LIBJPEG_WARNING="YES")  # a JPEG that was patched up is damaged
 
 def _refuse(path, text):
     "Raise with GDAL's own words, told short."
@@ -157,20 +160,18 @@ def open_raster(path):  # a raster: its file, or an address that GDAL resolves
     except (RasterioError, CPLE_BaseError) as e:
         _refuse(path, e.__cause__ or e)
     except UnicodeEncodeError:
-        raise SarError(f"{ascii(str(path))}: its name is not Unicode; rename it") from None
+        raise SarError(f"{ascii(str(path))}: its name is not Unicode; "
+                       "rename it") from None
     finally:
         _gdal_log.removeHandler(listener)
 
-# %% ../nbs/library/data/files.ipynb #424342d8
+# %% ../nbs/library/data/files.ipynb #d31e76d5
 def _check_dataset(path, src):
     "Raise for a container, and for a promise that cannot be kept."
     if not src.count:
         part = next(iter(src.subdatasets), "(it has none)")
         raise SarError(f"{path}: this is a container; read one of its parts, "
                        f"for example {part}")
-    if src.count > 1000:
-        raise SarError(f"{path}: its header promises {src.count} bands, and no radar "
-                       f"image has so many: {DAMAGED}")
     if src.driver == "ENVI" and os.path.isfile(path):
         # GDAL reads as zeros what is not there
         need = src.height * src.width * sum(np.dtype(t).itemsize for t in src.dtypes)
@@ -297,7 +298,7 @@ def exclusive(path):  # the folder or file that is worked on
     finally:
         lock.release()
 
-# %% ../nbs/library/data/files.ipynb #02a3fc59
+# %% ../nbs/library/data/files.ipynb #87209d80
 def _nearest(path):
     "The first of a path's parents that is there."
     return next(p for p in Path(path).absolute().parents if os.path.lexists(p))
@@ -305,7 +306,8 @@ def _nearest(path):
 def _check_place(path, folder, kind):
     "Raise if a new file or folder cannot be made in `folder`."
     if not folder.is_dir():
-        raise SarError(f"{path}: {folder} is no folder: make it, or name another {kind}")
+        raise SarError(f"{path}: {folder} is no folder: make it, or name another "
+                       f"{kind}")
     if not os.access(folder, os.W_OK):
         raise SarError(f"{path}: you may not write into {folder}: name another {kind}, "
                        "or change its permissions")
@@ -322,9 +324,11 @@ def check_new_file(path,          # where a file shall be made
     _check_place(path, path.parent, "file")
 
 def check_new_folder(path):       # where a folder shall be made, with its parents
-    "Raise if a new folder cannot be made; an empty one may be there."
+    "Raise if a new folder cannot be made; one with hidden files only may be there."
     path = Path(path)
-    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+    # names that begin with a dot: a lock, or what a killed start left
+    empty = path.is_dir() and all(p.name.startswith(".") for p in path.iterdir())
+    if os.path.lexists(path) and not empty:
         raise SarError(f"{path}: exists already, and nothing is overwritten: "
                        "name another folder")
     _check_place(path, path if path.is_dir() else _nearest(path), "folder")

@@ -1,5 +1,5 @@
-"""Which file is the truth of which image, what its numbers mean, and every reason not
-to believe it.
+"""Which mask is the truth of which image, and how the ground that is learned from is
+kept apart from the ground that is tested on.
 
 Docs: https://di3cl.github.io/di3cl/library/data/labels.html.md"""
 
@@ -7,23 +7,37 @@ Docs: https://di3cl.github.io/di3cl/library/data/labels.html.md"""
 
 # %% auto #0
 __all__ = ['IGNORE', 'TASKS', 'ENDS', 'Task', 'check_task', 'find_pairs', 'Legend',
-           'read_legend', 'Grid', 'look', 'check_grids', 'windows', 'PairReader',
-           'Spot', 'Labelled', 'by_group', 'open_labels', 'split', 'few']
+           'read_legend', 'check_same_grid', 'windows', 'read_mask', 'PairReader',
+           'Spot', 'Labelled', 'by_group', 'find_places', 'place_pixels', 'open_labels',
+           'split', 'few']
 
 # %% ../nbs/library/data/labels.ipynb #9bdc87d7
-import csv, warnings
+import csv
+import logging
+import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import numpy as np
+import shapely
 import torch
 from fastcore.basics import patch
 from matplotlib.colors import is_color_like
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from rasterio.transform import from_gcps
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm.auto import tqdm
 
-from .files import SarError, open_raster
-from .sar import read_sar
-from .scenes import CLASSES, PALETTE
-from .tiles import _fill, _grey, _pad, find_images
+from .files import (
+    NoDataError, SarError, open_raster, read_header, value_bands)
+from .sar import check_unit, never_written, pixel_window, read_sar
+from .scenes import CLASSES, PALETTE, TEST_START, simulate
+from .tiles import (
+    as_grey, check_below_test, check_same_kind, fill_invalid, find_images,
+    pad_mirrored, short_hash)
 
 # %% ../nbs/library/data/labels.ipynb #2c0eeb9a
 IGNORE = 255                 # the label of a pixel whose truth is not known
@@ -34,215 +48,279 @@ class Task(NamedTuple):
     classes: tuple           # names; label k is classes[k]
     palette: tuple           # a colour each
 
-TASKS = dict(landcover=Task("landcover", tuple(CLASSES), tuple(PALETTE)),
-             water=Task("water", ("land", "water"), ("#d9d4c5", PALETTE[CLASSES.index("water")])),
-             road=Task("road", ("other", "road"), ("#d9d4c5", PALETTE[CLASSES.index("road")])))
+def _yes_or_no(name, no):
+    "The task of telling one class of the simulator from all others."
+    return Task(name, (no, name), ("#d9d4c5", PALETTE[CLASSES.index(name)]))
 
-def check_task(name):
-    "The Task of that name; refused otherwise."
-    if name not in TASKS: raise SarError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+TASKS = dict(landcover=Task("landcover", tuple(CLASSES), tuple(PALETTE)),
+             water=_yes_or_no("water", "land"), road=_yes_or_no("road", "other"))
+
+def check_task(name):  # one of TASKS
+    "The `Task` of that name; raise if there is none."
+    if name not in TASKS:
+        raise SarError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
     return TASKS[name]
 
 # %% ../nbs/library/data/labels.ipynb #2d114187
 ENDS = ("_mask", "_label")     # of a mask's name
 
-def _bare(path, root):
-    "A file's name below `root`, without suffix and without `_mask` or `_label`."
-    name = path.relative_to(root).with_suffix("").as_posix()
-    return next((name.removesuffix(e) for e in ENDS if name.endswith(e)), name)
-
-def _named(files, root, what):
-    "{bare name: file}; two files of one name are refused."
-    found = {}
-    for f in files:
-        if (name := _bare(f, root)) in found: raise SarError(f"{root}: {found[name].name} and {f.name} are both the {what} of {name!r}: keep one")
-        found[name] = f
-    return found
-
-# %% ../nbs/library/data/labels.ipynb #caaf69de
 def _pairs_below(root):
-    "[(image, mask)] by the rule of this chapter; files without a partner are refused."
-    masks = next((root / d for d in ("masks", "labels") if (root / d).is_dir()), None)
-    if (root / "images").is_dir() and masks:
-        a, b = (_named(find_images(folder), folder, what) for folder, what in ((root / "images", "image"), (masks, "mask")))
-    else:
-        files = find_images(root)
-        a, b = (_named([f for f in files if f.stem.endswith(ENDS) == is_mask], root, what) for is_mask, what in ((False, "image"), (True, "mask")))
-    for some, others, what in ((a, b, "image"), (b, a, "mask")):
-        if lonely := [f.name for name, f in some.items() if name not in others]:
-            raise SarError(f"{root}: {len(lonely)} of {len(some)} {what}s without a partner ({', '.join(lonely[:3])}{', ...' if len(lonely) > 3 else ''}). "
-                           "Put pairs of equal names into images/ and masks/, or x_mask.tif beside x.tif")
-    return [(f, b[name]) for name, f in a.items()]
+    "[(image, mask)] by the rule of this page; raise if a file has no partner."
+    tops = [d for d in ("masks", "labels") if (root / d).is_dir()][:1]
+    apart = bool(tops) and (root / "images").is_dir()
+    found = {}
+    for file in find_images(root):
+        path = file.relative_to(root).with_suffix("")
+        is_mask = path.name.endswith(ENDS)
+        if apart:
+            top, *rest = path.parts
+            if top not in ("images", *tops):
+                continue
+            is_mask, path = top != "images", Path(*rest)
+        name = re.sub("_(mask|label)$", "", path.as_posix())
+        found.setdefault(name, ([], []))[is_mask].append(file)
+    odd = [files for files in found.values() if [*map(len, files)] != [1, 1]]
+    if odd:
+        images, masks = (" and ".join(f.name for f in some) or "none"
+                         for some in odd[0])
+        raise SarError(f"{root}: {len(odd)} of {len(found)} names are without a partner "
+                       f"or have two (image: {images}; mask: {masks}). Put pairs of "
+                       "equal names into images/ and masks/, or x_mask.tif beside x.tif")
+    return [(image, mask) for (image,), (mask,) in found.values()]
 
 # %% ../nbs/library/data/labels.ipynb #541f98b6
-def find_pairs(folder):
-    "[(image, mask, part)]; part is `train`, `val` or `test` where the folder has such sub-folders, else empty."
+def find_pairs(folder):  # of images and masks
+    "[(image, mask, part)]; part is `train`, `val`, `test`, or empty without these."
     folder = Path(folder)
-    if not folder.is_dir(): raise SarError(f"{folder}: no such folder. Give a folder of image and mask pairs, or 'sim' for simulated ones.")
+    if not folder.is_dir():
+        raise SarError(f"{folder}: no such folder. Give a folder of image and mask "
+                       "pairs, or 'sim' for simulated ones.")
     parts = [p for p in ("train", "val", "test") if (folder / p).is_dir()]
-    if parts and "train" not in parts: raise SarError(f"{folder}: has {' and '.join(parts)}, but no train: nothing to learn from")
-    return [(*pair, part) for part in parts or [""] for pair in _pairs_below(folder / part)]
+    if parts and "train" not in parts:
+        raise SarError(f"{folder}: has {' and '.join(parts)}, but no train: "
+                       "nothing to learn from")
+    return [(*pair, part) for part in parts or [""]
+            for pair in _pairs_below(folder / part)]
 
 # %% ../nbs/library/data/labels.ipynb #2818dedf
 class Legend(NamedTuple):
     "What the numbers in a mask mean."
     index: dict        # value in the mask -> class number, or IGNORE
-    classes: tuple
-    palette: tuple
+    classes: tuple     # names
+    palette: tuple     # colours
     path: str          # where it was read; empty: the task's own
 
-def read_legend(folder, task):               # where legend.csv may lie; a Task
-    "The Legend for the masks of a folder: legend.csv (value,class[,colour]), or the task's own."
+def read_legend(folder,  # where legend.csv may lie
+                task):   # a Task, whose own legend is the other choice
+    "The `Legend` for the masks of a folder: legend.csv (value,class[,colour])."
     path = Path(folder) / "legend.csv"
     if not path.exists():
         index = {k: k for k in range(len(task.classes))}
-        return Legend(index | {IGNORE: IGNORE if task.name == "landcover" else 1}, task.classes, task.palette, "")
-    rows = _rows(path)
-    names = list(dict.fromkeys(name for _, name, _ in rows if name != "unlabelled"))
-    if set(names) <= set(task.classes): names = task.classes
-    elif task.name != "landcover":
-        raise SarError(f"{path}: the classes of {task.name} are {', '.join(task.classes)} and unlabelled, not {', '.join(n for n in names if n not in task.classes)}")
-    known = dict(zip(CLASSES, PALETTE)) | dict(zip(task.classes, task.palette)) | {name: colour for _, name, colour in rows if colour}
-    index = {value: IGNORE if name == "unlabelled" else list(names).index(name) for value, name, _ in rows}
-    return Legend(index, tuple(names), tuple(known.get(name, f"C{k % 10}") for k, name in enumerate(names)), str(path))
+        index[IGNORE] = IGNORE if task.name == "landcover" else 1
+        return Legend(index, task.classes, task.palette, "")
+    rows = _read_rows(path)
+    names = list(dict.fromkeys(row.name for row in rows.values()))
+    strange = [n for n in names if n not in (*task.classes, "unlabelled")]
+    if strange and task.name != "landcover":
+        raise SarError(f"{path}: the classes of {task.name} are "
+                       f"{', '.join(task.classes)} and unlabelled, not "
+                       f"{', '.join(strange)}")
+    names = [n for n in names if n != "unlabelled"] if strange else task.classes
+    if len(names) > IGNORE:
+        raise SarError(f"{path}: {len(names)} classes, and {IGNORE} fit; put some "
+                       "of them together")
+    number = {name: k for k, name in enumerate(names)} | {"unlabelled": IGNORE}
+    colours = {name: f"C{k % 10}" for name, k in number.items()}
+    colours |= dict(zip(CLASSES, PALETTE)) | dict(zip(task.classes, task.palette))
+    colours |= {row.name: row.colour for row in rows.values() if row.colour}
+    return Legend({value: number[row.name] for value, row in rows.items()},
+                  tuple(names), tuple(colours[name] for name in names), str(path))
 
 # %% ../nbs/library/data/labels.ipynb #58c41728
-def _rows(path):
-    "[(value, class, colour)] of a legend.csv, or the first line in it that cannot be meant."
-    try: table = list(csv.DictReader(path.read_text("utf-8-sig").splitlines(), skipinitialspace=True))
-    except UnicodeDecodeError: raise SarError(f"{path}: is not text: write value,class lines in UTF-8") from None
-    if not table or not {"value", "class"} <= set(table[0]): raise SarError(f"{path}: needs a first line `value,class` or `value,class,colour`, then one line a value")
-    rows = []
-    for n, row in enumerate(table, 2):
-        value, name, colour = ((row.get(k) or "").strip() for k in ("value", "class", "colour"))
-        why = (f"{value!r} is not a whole number" if not value.removeprefix("-").isdecimal() else f"the value {value} stands twice" if int(value) in (r[0] for r in rows) else
-               "there is no class name" if not name else f"{colour!r} is no colour; write #rrggbb" if colour and not is_color_like(colour) else "")
-        if why: raise SarError(f"{path}, line {n}: {why}")
-        rows.append((int(value), name, colour))
+def _colour(text):
+    "The same text; raise unless it is empty or a colour."
+    if text and not is_color_like(text):
+        raise ValueError(f"{text!r} is no colour; write #rrggbb")
+    return text
+
+class _Row(BaseModel):
+    "A line of a legend.csv."
+    model_config = ConfigDict(str_strip_whitespace=True)
+    value: int
+    name: str = Field(alias="class", min_length=1)
+    colour: Annotated[str, AfterValidator(_colour)] = ""
+
+def _read_rows(path):
+    "{value: _Row} of a legend.csv; raise for the first line that cannot be meant."
+    rows = {}
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+        for line in csv.DictReader(lines, skipinitialspace=True):
+            row = _Row(**{key: line[key] for key in line if key and line[key]})
+            if row.value in rows:
+                raise ValueError(f"the value {row.value} stands twice")
+            rows[row.value] = row
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise SarError(f"{path}, line {len(rows) + 2}: {first['loc'][0]}: "
+                       f"{first['msg']}") from None
+    except ValueError as e:
+        raise SarError(f"{path}, line {len(rows) + 2}: {e}") from None
+    if not rows:
+        raise SarError(f"{path}: needs a first line `value,class` or "
+                       "`value,class,colour`, then one line a value")
     return rows
 
 # %% ../nbs/library/data/labels.ipynb #c8202e6f
-class Grid(NamedTuple):
-    height: int
-    width: int
-    crs: object
-    transform: object
-
-def look(path):
-    "The Grid of a raster; none of its pixels is read."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                     # pictures have no map, and need none
-        with open_raster(path) as src: return Grid(src.height, src.width, src.crs, src.transform)
-
-def check_grids(image, mask):                # two paths
-    "The Grid that both lie on; refuse a mask that does not lie on its image, pixel on pixel."
-    a, b, image = look(image), look(mask), Path(image).name
-    if a[:2] != b[:2]: raise SarError(f"{mask}: has {b.height} x {b.width} pixels, its image {image} {a.height} x {a.width}: resample the mask (nearest neighbour) to the image")
-    if not (a.crs and b.crs): return a
-    if a.crs != b.crs: raise SarError(f"{mask}: is in {b.crs.to_string()}, its image {image} in {a.crs.to_string()}: warp the mask (nearest neighbour) to the image")
-    beside = max(abs(p - q) for corner in ((0, 0), (a.width, a.height)) for p, q in zip(~a.transform * (b.transform * corner), corner))
-    if beside > 0.1: raise SarError(f"{mask}: lies {beside:.1f} pixels beside its image {image}: warp the mask (nearest neighbour) to the image's grid")
+def check_same_grid(image,  # its file
+                    mask):  # the file of its truth
+    "The `Header` of an image; raise if its mask does not lie on it, pixel on pixel."
+    a, b, name = read_header(image), read_header(mask), Path(image).name
+    remedy = "warp the mask (nearest neighbour) to the image's grid"
+    crs = [h.crs if a.crs and b.crs else None for h in (a, b)]
+    if (a.height, a.width, crs[0]) != (b.height, b.width, crs[1]):
+        here, there = (f"{h.height} x {h.width} pixels in {h.crs}" for h in (a, b))
+        raise SarError(f"{mask}: has {there}, its image {name} {here}: {remedy}")
+    if crs[0]:
+        corners = np.array([(0, a.width), (0, a.height)])
+        beside = np.abs(~a.transform * (b.transform * corners) - corners).max()
+        if beside > 0.1:
+            raise SarError(f"{mask}: lies {beside:.1f} pixels beside its image {name}: "
+                           f"{remedy}")
     return a
 
 # %% ../nbs/library/data/labels.ipynb #d4f18817
-def windows(height, width, size):
-    """[(y, x, h, w, top, left)]: windows of at most `size` that cover a raster. The last ones are moved back to stay inside it;
-    `top` rows and `left` columns of a window belong to its neighbours."""
-    def along(n): return [(min(k, max(n - size, 0)), k) for k in range(0, n, size)]
-    return [(y, x, min(size, height), min(size, width), ky - y, kx - x) for y, ky in along(height) for x, kx in along(width)]
+def windows(height,  # of a raster, pixels
+            width,   # as well
+            size):   # side of a tile
+    """[(y, x, h, w, top, left)]: windows of at most `size` that cover a raster.
+
+    The last ones are moved back to stay inside it; `top` rows and `left` columns of a
+    window belong to its neighbours."""
+    def along(n):
+        return [(min(k, max(n - size, 0)), k) for k in range(0, n, size)]
+    h, w = min(size, height), min(size, width)
+    return [(y, x, h, w, wanted_y - y, wanted_x - x)
+            for y, wanted_y in along(height) for x, wanted_x in along(width)]
 
 # %% ../nbs/library/data/labels.ipynb #bd47228a
-def _window(path, box, unit):
-    "read_sar, or None where nothing in the window is valid."
-    try: return read_sar(path, box, unit)
-    except SarError as e:
-        if "nothing is valid" not in str(e): raise
-
-class PairReader:
-    "Reads tiles of pairs by window."
-    def __init__(self, pairs, size, unit, legend):
-        self.pairs, self.size, self.unit, self.legend, self.grey = pairs, size, unit, legend, False
-        self.seen, self.hidden = Counter(), 0                # values met in masks; labelled pixels without data
+def read_mask(path,         # a raster of class numbers
+              window=None): # (row, col, height, width) in pixels; None reads all
+    "Numbers as they are stored, (H, W), and where there are some, (H, W) bool."
+    with open_raster(path) as src:
+        box, bands = pixel_window(src, window), value_bands(src)
+        raw = src.read(bands, window=box)
+        if any(not np.array_equal(band, raw[0], equal_nan=True) for band in raw[1:]):
+            raise SarError(f"{path}: has {len(bands)} different bands; a mask has one, "
+                           "of class numbers: write it as one band")
+        known = src.read_masks(bands[0], window=box) > 0
+        known &= ~never_written(src, box, bands)
+        return raw[0], known & np.isfinite(raw[0])
 
 # %% ../nbs/library/data/labels.ipynb #572fceab
-@patch
-def labels(self: PairReader, path, y, x, h, w, top, left):
-    "(h, w) uint8 class numbers of a window, and a Counter of the values outside the legend."
-    out, strange = torch.full((h, w), IGNORE, dtype=torch.uint8), Counter()
-    mask = _window(path, (y, x, h, w), "digital")
-    if mask is None: return out, strange
-    if len(bands := _grey(mask.data)) > 1: raise SarError(f"{path}: has {len(bands)} different bands; a mask has one, of class numbers: write it as one band")
-    own = mask.valid.clone()
-    own[:top], own[:, :left] = False, False
-    for value, n in zip(*(t.tolist() for t in bands[0][own].unique(return_counts=True))):
-        self.seen[value] += n
-        if value in self.legend.index: out[(bands[0] == value) & own] = self.legend.index[value]
-        else: strange[value] += n
-    return out, strange
+class PairReader:
+    "Reads tiles of image and mask by window, and counts what it meets."
 
-@patch
-def read(self: PairReader, k, y, x, h, w, top, left):
-    "(SarImage or None where it has no data, labels, strange values) of one window of pair k."
-    return _window(self.pairs[k][0], (y, x, h, w), self.unit), *self.labels(self.pairs[k][1], y, x, h, w, top, left)
+    def __init__(self,
+                 pairs,   # [(image, mask, ...)]
+                 size,    # side of a tile, pixels
+                 unit,    # of images that carry no tag
+                 legend): # a Legend
+        self.pairs, self.size, self.unit, self.legend = pairs, size, unit, legend
+        self.kind = None                # (unit, bands, dtype) of all images
+        self.grey = True                # are all bands of all images equal?
+        self.seen = Counter()           # values met in masks
+        self.hidden = 0                 # labelled pixels without data
+        self.unlabelled = 0             # tiles without any label
+
+    def image(self,
+              k,        # number of the pair
+              window):  # one of `windows`
+        "The `SarImage`, or None where it has no data."
+        try:
+            return read_sar(self.pairs[k][0], window[:4], self.unit)
+        except NoDataError:
+            return None
+
+    def labels(self,
+               k,        # number of the pair
+               window):  # one of `windows`
+        "(h, w) uint8 class numbers, and a Counter of the values outside the legend."
+        raw, own = read_mask(self.pairs[k][1], window[:4])
+        top, left = window[4:]
+        own[:top] = own[:, :left] = False
+        values, where, counts = np.unique(raw[own], return_inverse=True,
+                                          return_counts=True)
+        met = Counter(dict(zip(values.tolist(), counts.tolist())))
+        self.seen += met
+        out, index = np.full(raw.shape, IGNORE, "uint8"), self.legend.index
+        out[own] = np.array([index.get(v, IGNORE) for v in met], "uint8")[where]
+        strange = Counter({v: n for v, n in met.items() if v not in index})
+        return torch.from_numpy(out), strange
 
 # %% ../nbs/library/data/labels.ipynb #6899c600
 @patch
-def tile(self: PairReader, k, window):       # number of the pair; one of `windows`
+def tile(self: PairReader,
+         k,        # number of the pair
+         window):  # one of `windows`, in which there is data
     "(C, size, size) float32, holes filled with the median; (size, size) uint8 labels."
-    image, label, _ = self.read(k, *window)
+    image, (label, _) = self.image(k, window), self.labels(k, window)
     label[~image.valid] = IGNORE
+    # a raster smaller than a tile is mirrored, and the mirror has no labels
     full = torch.full((self.size, self.size), IGNORE, dtype=torch.uint8)
-    full[:label.shape[0], :label.shape[1]] = label           # a raster smaller than a tile is mirrored, and the mirror has no labels
-    return _pad(_fill(image.data[:1] if self.grey else image.data, image.valid), self.size), full
+    full[:label.shape[0], :label.shape[1]] = label
+    x = image.data[:1] if self.grey else image.data
+    return pad_mirrored(fill_invalid(x, image.valid), self.size), full
 
 # %% ../nbs/library/data/labels.ipynb #931fbcf0
 @patch
-def scan(self: PairReader, k, grid, tick=lambda: None):      # number of the pair, its Grid; called after each window
-    "([(window, pixels of each class and without one)] of tiles that hold a label, (unit, bands, dtype), are all bands equal?). Labels outside the legend are refused."
-    found, kind, grey, strange, n = [], None, True, Counter(), len(self.legend.classes)
-    for w in windows(grid.height, grid.width, self.size):
-        image, label, strange_ = self.read(k, *w)
-        strange += strange_; tick()
-        valid = torch.zeros_like(label, dtype=torch.bool) if image is None else image.valid
-        if image: kind, grey = (image.unit, len(image.data), image.dtype), grey and len(_grey(image.data)) == 1
-        self.hidden += int(((label != IGNORE) & ~valid).sum())
-        counts = torch.bincount(label[valid].long().clamp(max=n), minlength=n + 1)
-        counts[n] = self.size ** 2 - counts[:n].sum()
-        if counts[:n].sum(): found.append((w, counts))
-    if strange: raise SarError(f"{self.pairs[k][1]}: labels outside the legend: {_told(strange)}. The legend has {_told(self.legend.index)}. " +
-                               (f"Add them to {self.legend.path}" if self.legend.path else "Put a legend.csv (value,class) into the folder; the class `unlabelled` leaves pixels out"))
-    return found, kind, grey
+def scan(self: PairReader,
+         k,       # number of the pair
+         header): # of its image
+    """[(window, pixels of each class and without one)] of tiles that hold a label.
 
-def _told(values):
-    "Values in words; those of a Counter with their numbers."
-    words = [f"{v:g} ({values[v]} px)" if isinstance(values, Counter) else f"{v:g}" for v in sorted(values)]
-    return ", ".join(words[:10]) + (f" and {len(words) - 10} more" if len(words) > 10 else "")
+    Raise if a label is not in the legend, or the image of another kind."""
+    found, strange = [], Counter()
+    for window in windows(header.height, header.width, self.size):
+        counts, unknown = self._count(k, window)
+        strange += unknown
+        if counts[:-1].any():
+            found.append((window, counts))
+        else:
+            self.unlabelled += 1
+    if strange:
+        met = ", ".join(f"{v:g} ({n} px)" for v, n in strange.most_common(10))
+        where = self.legend.path or "a legend.csv (value,class), put into the folder"
+        raise SarError(f"{self.pairs[k][1]}: labels outside the legend: {met}. The "
+                       f"legend has {', '.join(map(str, self.legend.index))}. Name "
+                       f"them in {where}; the class `unlabelled` leaves pixels out")
+    return found
 
-# %% ../nbs/library/data/labels.ipynb #ad5a89c2
-import logging
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
-
-import torch
-from fastcore.basics import patch
-from tqdm.auto import tqdm
-
-from .sar import SarError, check_unit
-from .scenes import CLASSES, TEST_START, simulate
-from .tiles import _short_hash
-
-# %% ../nbs/library/data/labels.ipynb #67d1de87
-_all_ = ["IGNORE", "TASKS", "Task", "check_task"]   # of `masks`, offered here too
+@patch
+def _count(self: PairReader, k, window):
+    "Pixels of each class and without one, in a window; values outside the legend."
+    image, (label, strange) = self.image(k, window), self.labels(k, window)
+    valid = torch.zeros_like(label, dtype=torch.bool)
+    if image is not None:
+        valid, path = image.valid, self.pairs[k][0]
+        self.grey &= len(as_grey(image.data)) == 1
+        kind = image.unit, len(image.data), image.dtype
+        self.kind = self.kind or kind
+        check_same_kind(path.parent, path, kind, self.kind)
+    self.hidden += int(((label != IGNORE) & ~valid).sum())
+    n = len(self.legend.classes)
+    counts = torch.bincount(label[valid].long().clamp(max=n), minlength=n + 1)
+    counts[n] += self.size ** 2 - counts.sum()
+    return counts, strange
 
 # %% ../nbs/library/data/labels.ipynb #b4c407d1
 class Spot(NamedTuple):
     "Where a tile lies."
-    image: int               # number of its raster
-    place: int               # rasters that overlap on the ground share a place
-    y: int                   # of its window, in pixels from the top of the place (or of the raster, where it has no map)
+    image: int   # number of its raster
+    place: int   # rasters that overlap on the ground share a place
+    y: int       # of its window, in pixels of the place's first raster
     x: int
-    part: str                # "train", "val" or "test" where the data say so, else ""
+    part: str    # "train", "val" or "test" where the data say so, else ""
 
 # %% ../nbs/library/data/labels.ipynb #a0367341
 @dataclass(eq=False)
@@ -250,7 +328,7 @@ class Labelled:
     "Tiles with their truth; what `open_labels` gives."
     read: object             # Spot -> (image, label)
     spots: list              # a Spot for each tile
-    counts: torch.Tensor     # (tiles, classes + 1) pixels of each class, the last column without truth
+    counts: torch.Tensor  # (tiles, classes + 1) pixels; the last column without truth
     task: str
     classes: tuple           # names; label k is classes[k]
     palette: tuple           # their colours
@@ -262,15 +340,24 @@ class Labelled:
     notes: list              # what was found on opening
     fingerprint: str         # short hash of it all
     cache_bytes: int = 2**30 # tiles stay in memory up to this much
-    def __post_init__(self): self._cache, self._room = {}, self.cache_bytes
-    def __len__(self): return len(self.spots)
-    def tile(self, i):
-        "(C, size, size) float32 in `unit`, finite; (size, size) uint8, IGNORE where the truth is not known."
-        if i in self._cache: return self._cache[i]
+
+    def __post_init__(self):
+        self._cache, self._room = {}, self.cache_bytes
+
+    def __len__(self):
+        return len(self.spots)
+
+    def tile(self, i):       # its number
+        "(C, size, size) float32 in `unit`, finite; (size, size) uint8 with IGNORE."
+        if i in self._cache:
+            return self._cache[i]
         image, label = self.read(self.spots[i])
-        if image.nbytes <= self._room: self._cache[i], self._room = (image, label), self._room - image.nbytes
+        if image.nbytes <= self._room:
+            self._cache[i] = image, label
+            self._room -= image.nbytes
         return image, label
-    def batch(self, ids):
+
+    def batch(self, ids):    # numbers of tiles
         "(B, C, size, size) and (B, size, size)."
         images, labels = zip(*(self.tile(int(i)) for i in ids))
         return torch.stack(images), torch.stack(labels)
@@ -278,99 +365,151 @@ class Labelled:
 # %% ../nbs/library/data/labels.ipynb #65e08d7d
 @patch(as_prop=True)
 def groups(self: Labelled):
-    "(tiles,) long: the block of 2 x 2 tiles of ground that a tile belongs to, the unit of intervals."
-    blocks = [(s.place, s.y // (2 * self.size), s.x // (2 * self.size)) for s in self.spots]
+    "(tiles,) long: the block of 2 x 2 tiles of ground to which a tile belongs."
+    side = 2 * self.size
+    blocks = [(s.place, s.y // side, s.x // side) for s in self.spots]
     number = {b: k for k, b in enumerate(dict.fromkeys(blocks))}
     return torch.tensor([number[b] for b in blocks])
 
-def by_group(counts, group):   # (T, ...) of tiles; (T,) the block of each
+def by_group(counts,  # (T, ...) of tiles
+             group):  # (T,) the block of each
     "The counts of each block of ground, (G, ...)."
     which = group.unique(return_inverse=True)[1]
-    return counts.new_zeros(int(which.max()) + 1, *counts.shape[1:]).index_add_(0, which, counts)
+    total = counts.new_zeros(int(which.max()) + 1, *counts.shape[1:])
+    return total.index_add_(0, which, counts)
 
 # %% ../nbs/library/data/labels.ipynb #e93014bb
 @patch
-def card(self: Labelled, ids=None):          # some tiles; None is all
-    "The data card, to print: what is in these tiles."
-    counts = self.counts if ids is None else self.counts[torch.as_tensor(ids, dtype=torch.long)]
-    known, total = counts[:, :-1].sum(), counts.sum()
-    lines = [f"{self.source}: {self.task}, {len(counts)} tiles of {self.size} x {self.size} px from {len({self.spots[i].image for i in (range(len(self)) if ids is None else ids)})} images; "
-             f"{self.channels} channel(s){' ' + ' '.join(self.names) if self.names else ''} in {self.unit}",
-             f"{1 - known / total:6.1%} of the pixels unlabelled", f"  {'class':16}share of labelled pixels   tiles with it"]
-    for k, name in enumerate(self.classes):
-        lines.append(f"  {name:16}{counts[:, k].sum() / known:24.2%}{int((counts[:, k] > 0).sum()):16}")
+def card(self: Labelled,
+         ids=None):  # some tiles; None is all
+    "What is in these tiles, as lines to print."
+    ids = range(len(self)) if ids is None else ids
+    counts = self.counts[torch.as_tensor(ids, dtype=torch.long)]
+    pixels, tiles = counts.sum(0), (counts > 0).sum(0)
+    known, images = pixels[:-1].sum(), {self.spots[i].image for i in ids}
+    names = "".join(f" {name}" for name in self.names or ())
+    lines = [f"{self.source}: {self.task}, {len(counts)} tiles of {self.size} x "
+             f"{self.size} px from {len(images)} images; {self.channels} channel(s)"
+             f"{names} in {self.unit}",
+             f"{pixels[-1] / pixels.sum():6.1%} of the pixels unlabelled",
+             f"  {'class':16}share of labelled pixels   tiles with it"]
+    lines += [f"  {name:16}{n / known:24.2%}{t:16}"
+              for name, n, t in zip(self.classes, pixels, tiles)]
     return "\n".join(lines)
 
 # %% ../nbs/library/data/labels.ipynb #522ca4d8
 def _sim_labels(task, size, seed, n, start, channels, n_test):
     "Simulated scenes below TEST_START as `train`, and from it on as `test`."
-    if start + n > TEST_START: raise SarError(f"scenes {start} to {start + n - 1} reach into the test scenes, which begin at {TEST_START}: train below them")
+    check_below_test(start, n)
     runs = [(start, n, "train"), (TEST_START + start, n_test, "test")]
-    made = [simulate(min(64, k - j), size, seed, first + j, channels=channels) for first, k, _ in runs for j in range(0, k, 64)]
-    image, truth = torch.cat([s.image for s in made]), torch.cat([s.label for s in made])
-    if task.name != "landcover": truth = (truth == CLASSES.index(task.name)).to(torch.uint8)
-    spots = [Spot(i, i, 0, 0, part) for i, part in enumerate(part for _, k, part in runs for _ in range(k))]
-    counts = torch.stack([torch.bincount(t.flatten().long(), minlength=len(task.classes) + 1) for t in truth])
-    return Labelled(lambda s: (image[s.image], truth[s.image]), spots, counts, task.name, task.classes, task.palette, "db", channels, ("VV", "VH")[:channels], size,
-                    "sim", [], _short_hash("sim labels", task.name, size, seed, n, start, channels, n_test), 0)
+    made = [simulate(min(64, count - k), size, seed, first + k, channels=channels)
+            for first, count, _ in runs for k in range(0, count, 64)]
+    image, truth = (torch.cat([getattr(s, what) for s in made])
+                    for what in ("image", "label"))
+    if task.name != "landcover":
+        truth = (truth == CLASSES.index(task.name)).to(torch.uint8)
+    parts = [part for _, count, part in runs for _ in range(count)]
+    spots = [Spot(i, i, 0, 0, part) for i, part in enumerate(parts)]
+    bins = len(task.classes) + 1
+    counts = [torch.bincount(t.flatten().long(), minlength=bins) for t in truth]
+    fingerprint = short_hash("sim labels", task.name, size, seed, n, start, channels,
+                             n_test)
+    return Labelled(lambda spot: (image[spot.image], truth[spot.image]), spots,
+                    torch.stack(counts), *task, "db", channels, ("VV", "VH")[:channels],
+                    size, "sim", [], fingerprint, cache_bytes=0)
 
 # %% ../nbs/library/data/labels.ipynb #a8c6da9c
-def _bounds(grid):
-    "(left, bottom, right, top) on the map."
-    x, y = zip(grid.transform * (0, 0), grid.transform * (grid.width, grid.height))
-    return min(x), min(y), max(x), max(y)
+def _outline(header):
+    "The footprint in degrees; empty for a raster whose place on earth is not known."
+    try:
+        return header.footprint("EPSG:4326") if header.placed else shapely.Polygon()
+    except SarError:
+        return shapely.Polygon()
 
-def _places(grids):
-    "[(place, y, x)] of rasters: those that overlap on the ground share a place; y, x is where in it a raster begins, in its own pixels."
-    box, place = torch.tensor([_bounds(g) for g in grids], dtype=torch.float64), torch.arange(len(grids))
-    for k, g in enumerate(grids):
-        meets = (box[:k, :2] < box[k, 2:]).all(1) & (box[:k, 2:] > box[k, :2]).all(1)
-        for j in meets.nonzero().flatten().tolist():
-            if g.crs and grids[j].crs == g.crs: place[(place == place[j]) | (place == place[k])] = min(place[j], place[k])
-    at = torch.tensor([(round(g.transform.f / g.transform.e), round(g.transform.c / g.transform.a)) if g.crs else (0, 0) for g in grids])
-    first = {p: at[place == p].amin(0) for p in place.unique().tolist()}
-    return [(p, *(xy - first[p]).tolist()) for p, xy in zip(place.tolist(), at)]
+def find_places(headers):  # of rasters
+    "For each raster the number of the first one at the same place, (n,) int."
+    outlines = np.array([_outline(h) for h in headers])
+    tree, meet = shapely.STRtree(outlines), []
+    for turn in (-360, 0, 360):        # an outline may lie beyond 180 degrees
+        moved = shapely.transform(outlines, lambda xy: xy + (turn, 0))
+        a, b = tree.query(moved, predicate="intersects")
+        shared = shapely.area(shapely.intersection(moved[a], outlines[b]))
+        least = np.minimum(shapely.area(outlines[a]), shapely.area(outlines[b]))
+        meet.append(np.stack([a, b])[:, shared > 0.001 * least])
+    a, b = np.concatenate(meet, 1)
+    n = len(headers)
+    _, place = connected_components(coo_array((np.ones(len(a)), (a, b)), (n, n)))
+    return np.unique(place, return_index=True)[1][place]
+
+def place_pixels(header,  # of a raster
+                 first,   # the header of another raster at the same place
+                 row,     # of a pixel of the former
+                 col):    # its column
+    "(row, column) of the same ground in the other's pixels, rounded."
+    if first is header:
+        return row, col
+    crs, grid = first.crs, first.transform
+    if crs is None:
+        crs, grid = first.gcps[1], from_gcps(first.gcps[0])
+    col, row = ~grid * header.ground_points([row], [col], crs)
+    return round(row[0]), round(col[0])
 
 # %% ../nbs/library/data/labels.ipynb #400663d2
 _log = logging.getLogger("di3cl")
 
 def _folder_labels(folder, task, size, unit):
     "Every pair of a folder, looked at once from end to end, a tile at a time."
-    if unit is not None: check_unit(unit)
     legend, pairs = read_legend(folder, task), find_pairs(folder)
-    grids = [check_grids(image, mask) for image, mask, _ in pairs]
-    if small := next((image for (image, *_), g in zip(pairs, grids) if min(g[:2]) <= size // 2), None):
-        raise SarError(f"{small}: smaller than half a tile of {size} pixels: choose a smaller size, or leave it out")
-    reader, where, counts, kind, grey = PairReader(pairs, size, unit, legend), {}, [], None, True
-    n = sum(len(windows(*g[:2], size)) for g in grids)
-    with tqdm(total=n, desc="looking at pairs", unit="tile", leave=False, disable=None) as bar:
-        for k, ((path, _, part), grid, (place, y, x)) in enumerate(zip(pairs, grids, _places(grids))):
-            found, kind_, grey_ = reader.scan(k, grid, bar.update)
-            if kind_ and kind and kind_ != kind: raise SarError(_mixed(folder, path, kind_, kind))
-            kind, grey = kind or kind_, grey and grey_
-            where |= {Spot(k, place, y + w[0], x + w[1], part): (k, w) for w, _ in found}
-            counts += [c for _, c in found]
-    _refuse_useless(folder, task, legend, reader, counts)
-    reader.grey = grey
-    notes = [f"{reader.hidden} labelled pixels lie on nodata and count as unlabelled"] * (reader.hidden > 0) + [f"{n - len(where)} of {n} tiles without any label left out"] * (n > len(where))
-    for note in notes: _log.warning(f"{folder}: {note}")
-    fingerprint = _short_hash(task.name, size, kind, legend.classes, *(c.tolist() for c in counts), *((a.name, a.stat().st_size) for a, *_ in pairs))
-    return Labelled(lambda s: reader.tile(*where[s]), list(where), torch.stack(counts), task.name, legend.classes, legend.palette, kind[0], 1 if grey else kind[1], None, size,
-                    str(folder), notes, fingerprint)
+    headers = [check_same_grid(image, mask) for image, mask, _ in pairs]
+    for (image, *_), h in zip(pairs, headers):
+        if min(h.height, h.width) <= size // 2:
+            raise SarError(f"{image}: smaller than half a tile of {size} pixels: "
+                           "choose a smaller size, or leave it out")
+    reader = PairReader(pairs, size, unit, legend)
+    where, counts = _scan_all(reader, headers)
+    _check_useful(folder, task, reader, counts)
+    notes = ((reader.hidden, "labelled pixels lie on nodata and count as unlabelled"),
+             (reader.unlabelled, "tiles without any label left out"))
+    notes = [f"{n} {what}" for n, what in notes if n]
+    for note in notes:
+        _log.warning(f"{folder}: {note}")
+    files = [(image.name, image.stat().st_size) for image, *_ in pairs]
+    fingerprint = short_hash(task.name, size, reader.kind, legend.classes,
+                             counts.tolist(), files)
+    unit, channels, _ = reader.kind
+    return Labelled(lambda spot: reader.tile(*where[spot]), list(where), counts,
+                    task.name, legend.classes, legend.palette, unit,
+                    1 if reader.grey else channels, None, size, str(folder), notes,
+                    fingerprint)
 
 # %% ../nbs/library/data/labels.ipynb #9bb68e4a
-def _mixed(folder, path, now, before):
-    (u, c, t), (u0, c0, t0) = now, before
-    return (f"{folder}: images of different kinds. {Path(path).name} has {c} band(s) of {t} ({u}); those before it have {c0} of {t0} ({u0}). Keep one kind to a folder")
+def _scan_all(reader, headers):
+    "{Spot: (pair, window)} of the labelled tiles, and their counts."
+    where, places = {}, find_places(headers).tolist()
+    counts = [torch.zeros(0, len(reader.legend.classes) + 1, dtype=torch.long)]
+    bar = tqdm(headers, desc="looking at pairs", leave=False, disable=None)
+    for k, header in enumerate(bar):
+        for window, count in reader.scan(k, header):
+            y, x = place_pixels(header, headers[places[k]], *window[:2])
+            where[Spot(k, places[k], y, x, reader.pairs[k][2])] = k, window
+            counts.append(count[None])
+    return where, torch.cat(counts)
 
-def _refuse_useless(folder, task, legend, reader, counts):
-    "Masks that teach nothing, or that can be read in two ways."
-    hint = "" if legend.path else "; does a nodata tag of the masks take the others away?"
-    if not legend.path and task.name != "landcover" and reader.seen[1] and reader.seen[IGNORE]:
-        raise SarError(f"{folder}: the masks hold both 1 ({reader.seen[1]} px) and 255 ({reader.seen[IGNORE]} px), so 255 may be {task.classes[1]} or unlabelled: say which in a legend.csv (value,class)")
-    if not counts: raise SarError(f"{folder}: no labelled pixel in any mask" + (f", but for {reader.hidden} where the image has no data" if reader.hidden else hint))
-    present = torch.stack(counts)[:, :-1].sum(0)
-    if (present > 0).sum() < 2: raise SarError(f"{folder}: only one class in all masks, {legend.classes[int(present.argmax())]}: nothing to tell apart{hint}")
+def _check_useful(folder, task, reader, counts):
+    "Raise for masks that teach nothing, or that can be read in two ways."
+    seen, legend = reader.seen, reader.legend
+    both = seen[1] and seen[IGNORE] and not legend.path
+    if both and task.name != "landcover":
+        raise SarError(f"{folder}: the masks hold both 1 ({seen[1]} px) and 255 "
+                       f"({seen[IGNORE]} px), so 255 may be {task.classes[1]} or "
+                       "unlabelled: say which in a legend.csv (value,class)")
+    present = [legend.classes[k] for k in counts[:, :-1].sum(0).nonzero().flatten()]
+    if len(present) < 2:
+        what = " ".join(("only one class in all masks,", *present))
+        raise SarError(f"{folder}: {what if present else 'no labelled pixel in any mask'}"
+                       f": nothing to tell apart. {reader.hidden} labelled pixels lie "
+                       "where the image has no data; does a nodata tag of the masks take "
+                       "others away?")
 
 # %% ../nbs/library/data/labels.ipynb #d5da6b11
 def open_labels(data,           # "sim", or a folder of image and mask pairs
@@ -381,76 +520,106 @@ def open_labels(data,           # "sim", or a folder of image and mask pairs
                 n=256,          # simulated scenes to train on
                 start=0,        # the first of them
                 channels=1,     # of simulated scenes
-                n_test=64):     # simulated scenes to test on, from `scenes.TEST_START` on
+                n_test=64):     # simulated scenes to test on, from `TEST_START` on
     "The labelled tiles that `data` names."
     task = check_task(task)
-    if str(data) != "sim": return _folder_labels(data, task, size, unit)
-    if unit not in (None, "db"): raise SarError(f"simulated tiles are in db, not in {unit}: leave the unit out")
+    if str(data) != "sim":
+        return _folder_labels(data, task, size, unit and check_unit(unit))
+    if unit not in (None, "db"):
+        raise SarError(f"simulated tiles are in db, not in {unit}: leave the unit out")
     return _sim_labels(task, size, seed, n, start, channels, n_test)
 
 # %% ../nbs/library/data/labels.ipynb #ae456d20
 def split(labelled,     # a Labelled
           share=0.25,   # of the tiles, held out
-          seed=0,
+          seed=0,       # of the choice among several ways
           ids=None):    # tiles to divide; None is all
-    """(train ids, held-out ids), never shuffled tiles. The folder's own `test` (else `val`) where it has one; else whole places; within
-    one place a strip along one side, with a gap of a tile or more. Of several ways one that leaves no class untaught, where that can be,
-    and shares the classes out most evenly."""
+    """(train ids, held-out ids), never shuffled tiles.
+
+    The folder's own `test` (else `val`) where it has one; else whole places; within one
+    place a strip along one side, with a gap of a tile or more. Of several ways one that
+    leaves no class untaught, where that can be, and shares the classes out evenly."""
     ids = torch.arange(len(labelled)) if ids is None else torch.as_tensor(ids)
     spots = [labelled.spots[i] for i in ids]
     for part in ("test", "val"):
         held = torch.tensor([s.part == part for s in spots])
-        if held.any(): return ids[~held].tolist(), ids[held].tolist()
-    g, place = torch.Generator().manual_seed(seed), torch.tensor([s.place for s in spots])
-    ways = _by_place(place, share, g) if len(place.unique()) > 1 else _by_strip(spots, labelled.size, share, g)
+        if held.any():
+            return ids[~held].tolist(), ids[held].tolist()
+    g = torch.Generator().manual_seed(seed)
+    place = torch.tensor([s.place for s in spots])
+    if len(place.unique()) > 1:
+        ways = _by_place(place, share, g)
+    else:
+        ways = _by_strip(spots, labelled.size, share, g)
+    if not ways:
+        raise SarError(f"{len(ids)} tiles of {labelled.size} pixels in one place are "
+                       f"too few to hold {share:.0%} out with a gap between: choose a "
+                       "smaller size, or put images into train/ and test/")
     counts = labelled.counts[ids, :-1].double()
-    if not ways: raise SarError(f"{len(ids)} tiles of {labelled.size} pixels in one place are too few to hold {share:.0%} out with a gap between: choose a smaller size, or put images into train/ and test/")
-    train, held = max(ways, key=lambda way: _worth(*(counts[side].sum(0) for side in way)))
+    train, held = max(ways, key=lambda way: _worth(*(counts[w].sum(0) for w in way)))
     return ids[train].tolist(), ids[held].tolist()
 
 # %% ../nbs/library/data/labels.ipynb #1dc70515
 def _worth(train, held):     # (K,) pixels of each class
-    "(- classes held out only, likeness: 1 where all classes have equal shares on both sides, each class weighing the same)."
+    """(- classes held out only, likeness of the classes' shares on both sides).
+
+    The likeness is 1 where all shares are equal; each class weighs the same."""
     a, b = train / train.sum(), held / held.sum()
-    return -int(((a == 0) & (b > 0)).sum()), float((torch.minimum(a, b) / torch.maximum(a, b)).nanmean())
+    untaught = int(((a == 0) & (b > 0)).sum())
+    return -untaught, float((torch.minimum(a, b) / torch.maximum(a, b)).nanmean())
 
 # %% ../nbs/library/data/labels.ipynb #02905c0e
 def _by_place(place, share, generator, tries=20):
     "[(train, held)] as masks: whole places, drawn at random."
     places = place.unique()
     n = min(max(1, round(share * len(places))), len(places) - 1)
-    held = [torch.isin(place, places[torch.randperm(len(places), generator=generator)[:n]]) for _ in range(tries)]
-    return [(~h, h) for h in held]
+    ways = []
+    for _ in range(tries):
+        order = torch.randperm(len(places), generator=generator)
+        held = torch.isin(place, places[order[:n]])
+        ways.append((~held, held))
+    return ways
 
 def _by_strip(spots, size, share, generator):
-    "[(train, held)] as masks: the least strip at each side that is large enough, in random order."
-    ways = []
+    "[(train, held)] as masks: the least large enough strip at each side, shuffled."
+    yx, ways = torch.tensor([(s.y, s.x) for s in spots]), []
     for k in torch.randperm(4, generator=generator).tolist():
-        at = torch.tensor([(-1) ** k * (s.y if k < 2 else s.x) for s in spots])
+        at = (-1) ** k * yx[:, k // 2]
         cut = next(c for c in at.unique() if (at <= c).float().mean() >= share)
-        if (at >= cut + 2 * size).any(): ways.append((at >= cut + 2 * size, at <= cut))      # a tile's own length, and the gap's
+        rest = at >= cut + 2 * size          # a tile's own length, and the gap's
+        if rest.any():
+            ways.append((rest, at <= cut))
     return ways
 
 # %% ../nbs/library/data/labels.ipynb #07ba27c2
-def few(labelled,       # a Labelled
-        ids,            # tiles of the training area
-        labels,         # how many: 8, or "10%"; None is all
-        seed=0):
-    "`labels` of these tiles. The first ones cover all classes, the rarest first, as one would choose them; then at random. More labels with one seed are a superset."
+def few(labelled,  # a Labelled
+        ids,       # tiles of the training area
+        labels,    # how many: 8, or "10%"; None is all
+        seed=0):   # of the draw; more labels with one seed are a superset
+    "So many of these tiles: the first ones cover all classes, the rarest first."
     n = _how_many(labels, len(ids))
-    order = torch.tensor(ids)[torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))]
+    g = torch.Generator().manual_seed(seed)
+    order = torch.tensor(ids)[torch.randperm(len(ids), generator=g)]
     counts, first = labelled.counts[order, :-1], []
     for c in counts.sum(0).argsort().tolist():
-        has = (counts[:, c] > 0).nonzero().flatten().tolist()
-        if has and not set(has) & set(first): first.append(has[0])
-    return order[first + [k for k in range(len(ids)) if k not in first]][:n].tolist()
+        has = counts[:, c].nonzero().flatten().tolist()
+        if has and not set(has) & set(first):
+            first.append(has[0])
+    rest = [k for k in range(len(ids)) if k not in first]
+    return order[first + rest][:n].tolist()
 
 def _how_many(labels, there):
     "How many tiles `labels` means, of those that are there."
     text = str(there if labels is None else labels).strip()
     share = text.endswith("%")
-    try: n = float(text[:-1]) if share else int(text)
-    except ValueError: n = 0
-    if not n > 0 or share and n > 100: raise SarError(f"labels={labels!r}: give a number of tiles such as 8, or a share such as 10%")
-    if not share and n > there: raise SarError(f"labels={labels}: the training area has only {there} labelled tiles; ask for fewer, or choose a smaller size")
+    try:
+        n = float(text[:-1]) if share else int(text)
+    except ValueError:
+        n = 0
+    if not n > 0 or share and n > 100:
+        raise SarError(f"labels={labels!r}: give a number of tiles such as 8, "
+                       "or a share such as 10%")
+    if not share and n > there:
+        raise SarError(f"labels={labels}: the training area has only {there} labelled "
+                       "tiles; ask for fewer, or choose a smaller size")
     return max(1, round(n / 100 * there)) if share else n

@@ -8,8 +8,8 @@ Docs: https://di3cl.github.io/di3cl/library/data/sar.html.md"""
 # %% auto #0
 __all__ = ['UNITS', 'DB_FLOOR', 'LEAST', 'check_unit', 'percentiles', 'show',
            'show_row', 'speckle', 'enl', 'multilook', 'to_unit', 'SarImage',
-           'pixel_window', 'choose_bands', 'read_pixels', 'find_unit', 'read_sar',
-           'Preprocess']
+           'pixel_window', 'choose_bands', 'read_pixels', 'never_written', 'find_unit',
+           'read_sar', 'Preprocess']
 
 # %% ../nbs/library/data/sar.ipynb #931fefed
 import math
@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.windows import Window
+from rasterio.errors import WindowError
+from rasterio.windows import Window, intersection
 
 from .files import (
     NoDataError, SarError, UnitError, open_raster, value_bands)
@@ -125,16 +126,18 @@ class SarImage:
 def pixel_window(src,          # rasterio's dataset
                  window=None): # (row, col, height, width) in pixels; None: all
     "rasterio's Window; raise unless it lies inside the raster."
+    whole = Window(0, 0, src.width, src.height)
+    if window is None:
+        return whole
     try:
-        whole = 0, 0, src.height, src.width
-        row, col, h, w = map(operator.index, whole if window is None else window)
-    except (TypeError, ValueError):
-        row = col = h = w = -1
-    fits = row + h <= src.height and col + w <= src.width
-    if min(row, col) < 0 or min(h, w) < 1 or not fits:
-        raise SarError(f"{src.name}: window {window} is not (row, col, height, width) "
-                       f"inside its {src.height} rows and {src.width} columns; clip it")
-    return Window(col, row, w, h)
+        row, col, h, w = map(operator.index, window)
+        box = Window(col, row, w, h)
+        if h * w and intersection(whole, box) == box:
+            return box
+    except (TypeError, ValueError, WindowError):
+        pass
+    raise SarError(f"{src.name}: window {window} is not (row, col, height, width) "
+                   f"inside its {src.height} rows and {src.width} columns; clip it")
 
 def choose_bands(src,         # rasterio's dataset
                  bands=None): # numbers from 1 on, or names; None: all that hold values
@@ -196,17 +199,18 @@ def _check_memory(src, shape, bands):
                        f"{need / 1e9:.1f} GB and do not fit into memory; "
                        "read it by windows")
 
-# %% ../nbs/library/data/sar.ipynb #dfb25b2c
-def _never_written(src, box, bands):
+# %% ../nbs/library/data/sar.ipynb #e13e0cbf
+def never_written(src,    # rasterio's dataset
+                  box,    # rasterio's Window
+                  bands): # their numbers
     "(H, W) bool: where a block of a TIFF is missing in some band."
-    gap = torch.zeros(box.height, box.width, dtype=torch.bool)
+    gap = np.zeros((box.height, box.width), bool)
     if src.driver != "GTiff":
         return gap
     h, w = src.block_shapes[0]
     rows = range(box.row_off // h, -(-(box.row_off + box.height) // h))
     cols = range(box.col_off // w, -(-(box.col_off + box.width) // w))
-    together = src.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
-    for b, j, i in product(bands[:1] if together else bands, rows, cols):
+    for b, j, i in product(bands, rows, cols):
         if src.get_tag_item(f"BLOCK_SIZE_{i}_{j}", "TIFF", bidx=b) is None:
             y, x = j * h - box.row_off, i * w - box.col_off
             gap[max(y, 0):y + h, max(x, 0):x + w] = True
@@ -287,7 +291,7 @@ def _check_values(path, x, unit):
                     'these are decibels, "digital" if they are uncalibrated; or '
                     "declare nodata, if they stand for none")
 
-# %% ../nbs/library/data/sar.ipynb #1ff8a6ca
+# %% ../nbs/library/data/sar.ipynb #e211adbc
 def read_sar(path,         # any raster: GeoTIFF, ENVI, JPEG, PNG, ...; or an address
              window=None,  # (row, col, height, width) in pixels; None reads all
              unit=None,    # one of UNITS; None takes the unit the file is tagged with
@@ -305,7 +309,8 @@ def read_sar(path,         # any raster: GeoTIFF, ENVI, JPEG, PNG, ...; or an ad
         if x.is_complex():
             x = x.abs().square()
             valid &= x.isfinite()      # a power beyond float32
-        valid = valid.all(0) & ~_never_written(src, box, chosen)
+        gap = torch.from_numpy(never_written(src, box, chosen))
+        valid = valid.all(0) & ~gap
         if not valid.any():
             raise NoDataError(
                 f"{path}: nothing is valid (nodata, NaN, infinite, transparent or never "

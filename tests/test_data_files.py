@@ -85,7 +85,8 @@ def test_a_file_that_cannot_be_opened_says_why():
     os.symlink(folder / "nowhere", folder / "link.tif")
     os.mkfifo(folder / "pipe.tif")
     os.symlink(folder / "pipe.tif", folder / "to_pipe.tif")
-    for name, why in (("text.tif", "GDAL finds no raster in it"), ("none.tif", "empty (0"),
+    for name, why in (("text.tif", "GDAL finds no raster in it"),
+                      ("none.tif", "empty (0 bytes)"),
                       ("link.tif", "a link to a file that is not there"),
                       ("pipe.tif", "a pipe"), ("to_pipe.tif", "a pipe"),
                       ("no.tif", "there is no such file"), ("", "this is a folder")):
@@ -118,11 +119,13 @@ def test_a_name_promises_nothing_and_no_other_file_is_opened():
 
 
 def test_addresses_are_strings_and_their_errors_pass_on_gdals_reason():
-    for name in ("https://a.b/c.tif", "zip://a.zip!b.tif", "/vsimem/a", 'HDF5:"a.h5"://b'):
+    for name in ("https://a.b/c.tif", "zip://a.zip!b.tif", "/vsimem/a",
+                 'HDF5:"a.h5"://b'):
         assert is_address(name)
     assert not is_address(folder / "brackets [1].tif") and not is_address("a.tif")
     test_eq(read(write("brackets [1].tif", ground)), ground)
-    refuses("/vsimem/none.tif", "/vsimem/none.tif: cannot be read (GDAL: ", "No such file")
+    name = "/vsimem/none.tif"
+    refuses(name, f"{name}: cannot be read (GDAL: ", "No such file")
     with rasterio.MemoryFile(write("m.tif", ground).read_bytes()) as memory:
         test_eq(read(memory.name), ground)
 
@@ -132,24 +135,27 @@ def test_warnings_of_other_threads_are_not_ours():
     def shout():
         log.warning("TIFFReadDirectory: something is wrong with another file")
     path = write("quiet.tif", ground)
-    with open_raster(path) as src:
+    with open_raster(path):
         other = threading.Thread(target=shout)
         other.start()
         other.join()
         log.warning("libpng: iCCP: known incorrect sRGB profile")     # harmless
     with expect_fail(SarError, contains="quiet.tif: the file is damaged"):
-        with open_raster(path) as src:
+        with open_raster(path):
             shout()
     test_eq(log.handlers, [])
 
 
 def test_a_header_knows_its_place_by_map_or_by_control_points():
     north = Affine(10, 0, 600_000, 0, -10, 6_600_000)
-    names = lambda f: f.set_band_description(2, "VH")
+    def names(f):
+        f.set_band_description(2, "VH")
+
     path = write("map.tif", np.ones((2, 40, 30), "int16"), crs="EPSG:32632",
                  transform=north, after=names)
     h = read_header(path)
-    test_eq((h.height, h.width, h.count, h.dtype, h.names), (40, 30, 2, "int16", (None, "VH")))
+    test_eq((h.height, h.width, h.count, h.dtype), (40, 30, 2, "int16"))
+    test_eq(h.names, (None, "VH"))
     assert h.placed
     test_eq(h.coarser(7).transform, north * Affine.scale(7))
     test_eq((h.coarser(7).height, h.coarser(7).width), (6, 5))
@@ -205,7 +211,8 @@ def test_one_at_a_time():
     with tempfile.TemporaryDirectory() as d:
         for path in (Path(d), Path(d) / "store.bin"):
             with exclusive(path):
-                with expect_fail(SarError, contains=f"{path}: another process is at work"):
+                says = f"{path}: another process is at work"
+                with expect_fail(SarError, contains=says):
                     with exclusive(path):
                         pass
             with exclusive(path):
@@ -220,6 +227,7 @@ def test_what_is_in_the_way_is_said_at_the_start():
         check_new_file(d / "new.tif", (".tif",))
         check_new_folder(d / "new" / "run")
         (d / "empty").mkdir()
+        (d / "empty" / ".lock").write_bytes(b"")
         check_new_folder(d / "empty")
         for check, name, why in (
                 (check_new_file, "file.tif", "file.tif: exists already, and nothing"),
@@ -255,4 +263,5 @@ def test_the_solution_of_this_page_is_right():
             return True
         except SarError:
             return False
-    test_eq((asked("deflate.tif", compress="deflate"), asked("plain.tif")), (False, True))
+    test_eq(asked("deflate.tif", compress="deflate"), False)
+    test_eq(asked("plain.tif"), True)

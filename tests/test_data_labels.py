@@ -5,66 +5,116 @@ from di3cl.labels import *
 
 
 
-import contextlib, tempfile
+import tempfile
 from pathlib import Path
 
-import numpy as np, torch
+import numpy as np
+import rasterio
+import torch
 from affine import Affine
 from fastcore.test import *
-from testing import write_scene
-from di3cl.sar import SarError
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from testing import heard, write_scene
+from di3cl.files import Header, SarError, read_header
+from di3cl.scenes import TEST_START, simulate
 
-NORTH = Affine(10, 0, 600_000, 0, -10, 6_600_000)          # 10 m pixels, somewhere in UTM zone 32
+NORTH = Affine(10, 0, 600_000, 0, -10, 6_600_000)    # 10 m pixels in UTM zone 32
 
-def raster(path, array, crs=None, transform=NORTH, **kw): return write_scene(path, array, crs, transform=transform, **kw)
+def raster(path, array, unit=None, crs=None, transform=NORTH, **kw):
+    tags = dict(unit=unit) if unit else {}
+    return write_scene(path, array, crs, transform=transform, tags=tags, **kw)
 
-def field(h, w, seed=0): return np.random.default_rng(seed).normal(-12, 3, (h, w)).astype("float32")
-def halves(h, w): return (np.arange(w) >= w // 2).astype("uint8") * np.ones((h, 1), "uint8")        # left 0, right 1
+def field(h, w, seed=0):
+    return np.random.default_rng(seed).normal(-12, 3, (h, w)).astype("float32")
+
+def halves(h, w):
+    "Left 0, right 1."
+    return (np.arange(w) >= w // 2).astype("uint8") * np.ones((h, 1), "uint8")
 
 
 def test_pairs_are_found_by_name_and_strangers_are_named():
-    def layout(d, *files):
-        for f in files: raster(Path(d) / f, halves(4, 4))
-        return [(a.relative_to(d).as_posix(), b.relative_to(d).as_posix(), part) for a, b, part in find_pairs(d)]
-    with tempfile.TemporaryDirectory() as d: test_eq(layout(d, "images/s/1.tif", "masks/s/1_mask.png", "images/2.png", "masks/2.tif"), [("images/2.png", "masks/2.tif", ""), ("images/s/1.tif", "masks/s/1_mask.png", "")])
-    with tempfile.TemporaryDirectory() as d: test_eq(layout(d, "1.tif", "1_label.png"), [("1.tif", "1_label.png", "")])
-    with tempfile.TemporaryDirectory() as d:
-        test_eq(layout(d, "train/1.tif", "train/1_mask.png", "test/images/9.tif", "test/labels/9.png"), [("train/1.tif", "train/1_mask.png", "train"), ("test/images/9.tif", "test/labels/9.png", "test")])
-    for files, why in ((("1.tif", "2.tif", "1_mask.png"), "2.tif"), (("images/1.tif", "masks/1.png", "masks/3.png"), "1 of 2 masks without a partner (3.png)"),
-                       (("1.tif", "1.png", "1_mask.png"), "1.png and 1.tif are both the image"), (("val/1.tif", "val/1_mask.tif"), "no train"), (("1.tif",), "1 of 1 images"),
-                       (("1_mask.tif",), "1 of 1 masks")):
-        with tempfile.TemporaryDirectory() as d: test_fail(lambda: layout(d, *files), contains=why)
+    def layout(*files):
+        "The pairs of a folder that holds these files."
+        with tempfile.TemporaryDirectory() as d:
+            for f in files:
+                raster(Path(d) / f, halves(4, 4))
+            return [(a.relative_to(d).as_posix(), b.relative_to(d).as_posix(), part)
+                    for a, b, part in find_pairs(d)]
+
+    test_eq(layout("images/s/1.tif", "masks/s/1_mask.png", "images/2.png",
+                   "masks/2.tif"),
+            [("images/2.png", "masks/2.tif", ""),
+             ("images/s/1.tif", "masks/s/1_mask.png", "")])
+    test_eq(layout("1.tif", "1_label.png"), [("1.tif", "1_label.png", "")])
+    test_eq(layout("train/1.tif", "train/1_mask.png", "test/images/9.tif",
+                   "test/labels/9.png"),
+            [("train/1.tif", "train/1_mask.png", "train"),
+             ("test/images/9.tif", "test/labels/9.png", "test")])
+    for files, why in (
+            (("1.tif", "2.tif", "1_mask.png"), "image: 2.tif; mask: none"),
+            (("images/1.tif", "masks/1.png", "masks/3.png"),
+             "1 of 2 names are without a partner or have two (image: none; mask: 3.png)"),
+            (("1.tif", "1.png", "1_mask.png"),
+             "image: 1.png and 1.tif; mask: 1_mask.png"),
+            (("val/1.tif", "val/1_mask.tif"), "no train"),
+            (("1.tif",), "1 of 1 names"), (("1_mask.tif",), "1 of 1 names")):
+        test_fail(lambda: layout(*files), contains=why)
     test_fail(lambda: find_pairs("/nowhere"), contains="no such folder")
 
 
 def test_legends_are_read_and_nonsense_is_named_with_its_line():
     land, water = TASKS["landcover"], TASKS["water"]
     with tempfile.TemporaryDirectory() as d:
-        plain = read_legend(d, land), read_legend(d, water)
-        test_eq([(p.index[9 if p.classes == land.classes else 1], p.index[255], p.path) for p in plain], [(9, 255, ""), (1, 1, "")])
-        def legend(text, task=land): (Path(d) / "legend.csv").write_text(text); return read_legend(d, task)
-        own = legend("\ufeffvalue,class,colour\n7, pond ,\n1,city,#ff0000\n2,pond,\n0,unlabelled,\n")             # with the mark that Excel puts in front
-        test_eq((own.index, own.classes, own.palette), ({7: 0, 1: 1, 2: 0, 0: 255}, ("pond", "city"), ("C0", "#ff0000")))
-        test_eq(legend("value,class\n4,city\n3,water\n").classes, land.classes)                       # all of them the paper's: its order, its ten
-        test_eq(legend("value,class\n3,land\n8,water\n9,unlabelled", water).index, {3: 0, 8: 1, 9: 255})
-        for text, why in (("a,b\n1,2\n", "first line `value,class`"), ("", "first line"), ("value,class\n1,x\n1,y\n", "line 3: the value 1 stands twice"), ("value,class\n1.5,x\n", "line 2: '1.5' is not a whole"),
-                          ("value,class\n1,\n", "no class name"), ("value,class,colour\n1,x,#zz\n", "'#zz' is no colour")):
+        a, b = read_legend(d, land), read_legend(d, water)
+        test_eq((a.index[9], a.index[255], a.path), (9, 255, ""))
+        test_eq((b.index[1], b.index[255], b.path), (1, 1, ""))
+
+        def legend(text, task=land):
+            (Path(d) / "legend.csv").write_text(text)
+            return read_legend(d, task)
+
+        # with the mark that Excel puts in front
+        own = legend("\ufeffvalue,class,colour\n7, pond ,\n1,city,#ff0000\n2,pond,\n"
+                 "0,unlabelled,\n")
+        test_eq(own.index, {7: 0, 1: 1, 2: 0, 0: 255})
+        test_eq(own[1:3], (("pond", "city"), ("C0", "#ff0000")))
+        # all of them the paper's: its order, its ten
+        test_eq(legend("value,class\n4,city\n3,water\n").classes, land.classes)
+        test_eq(legend("value,class\n3,land\n8,water\n9,unlabelled", water).index,
+                {3: 0, 8: 1, 9: 255})
+        many = "\n".join(f"{k},c{k}" for k in range(300))
+        for text, why in (
+                ("a,b\n1,2\n", "line 2: value: Field required"), ("", "first line"),
+                ("value,class\n1,x\n1,y\n", "line 3: the value 1 stands twice"),
+                ("value,class\n1.5,x\n", "line 2: value: Input should be a valid int"),
+                ("value,class\n1,\n", "line 2: class: Field required"),
+                ("value,class\n1, \n", "line 2: class: "),
+                ("value,class,colour\n1,x,#zz\n", "'#zz' is no colour"),
+                (f"value,class\n{many}", "300 classes, and 255 fit")):
             test_fail(lambda: legend(text), contains=why)
-        test_fail(lambda: legend("value,class\n0,land\n1,lake\n", water), contains="not lake")
+        test_fail(lambda: legend("value,class\n0,land\n1,lake\n", water),
+                  contains="not lake")
     test_fail(lambda: check_task("clouds"), contains="landcover, water, road")
 
 
 def test_a_mask_lies_on_its_image_or_is_refused():
     with tempfile.TemporaryDirectory() as d:
-        image, d = raster(Path(d) / "i.tif", field(30, 40), "EPSG:32632"), Path(d)
-        mask = lambda *a, **kw: raster(d / "m.tif", *a, **kw)
-        test_eq(check_grids(image, mask(halves(30, 40), "EPSG:32632"))[:2], (30, 40))
-        check_grids(image, mask(halves(30, 40)))                                                          # no map at all: by size
-        check_grids(image, mask(halves(30, 40), "EPSG:32632", NORTH * Affine.translation(0.05, 0)))         # rounding
-        for crs, move, why in (("EPSG:32633", Affine.identity(), "is in EPSG:32633, its image i.tif in EPSG:32632"), ("EPSG:32632", Affine.translation(0, -2), "2.0 pixels beside"),
-                               ("EPSG:32632", Affine.scale(1.1), "4.0 pixels beside")):
-            test_fail(lambda: check_grids(image, mask(halves(30, 40), crs, NORTH * move)), contains=why)
-        test_fail(lambda: check_grids(image, mask(halves(30, 41))), contains="has 30 x 41 pixels, its image i.tif 30 x 40")
+        image = raster(f"{d}/i.tif", field(30, 40), crs="EPSG:32632")
+        def check(mask, crs="EPSG:32632", move=Affine.identity()):
+            path = raster(f"{d}/m.tif", mask, crs=crs, transform=NORTH * move)
+            return check_same_grid(image, path)
+        header = check(halves(30, 40))
+        test_eq((header.height, header.width), (30, 40))
+        check(halves(30, 40), None)  # no map at all: by size
+        check(halves(30, 40), move=Affine.translation(0.05, 0))     # rounding
+        for kw, why in ((dict(crs="EPSG:32633"), "has 30 x 40 pixels in EPSG:32633, "
+                     "its image i.tif 30 x 40 pixels in EPSG:32632"),
+                        (dict(move=Affine.translation(0, -2)), "2.0 pixels beside"),
+                        (dict(move=Affine.scale(1.1)), "4.0 pixels beside")):
+            test_fail(lambda: check(halves(30, 40), **kw), contains=why)
+        test_fail(lambda: check(halves(30, 41)),
+                  contains="has 30 x 41 pixels in EPSG:32632, its image i.tif 30 x 40")
 
 
 def test_windows_count_every_pixel_once():
@@ -73,208 +123,310 @@ def test_windows_count_every_pixel_once():
         h, w, size = rng.integers(1, 90, 3)
         seen = np.zeros((h, w), int)
         for y, x, wh, ww, top, left in windows(h, w, size):
-            assert 0 <= y <= h - wh and 0 <= x <= w - ww and wh == min(size, h) and ww == min(size, w)
+            assert 0 <= y <= h - wh and 0 <= x <= w - ww
+            test_eq((wh, ww), (min(size, h), min(size, w)))
             seen[y + top:y + wh, x + left:x + ww] += 1
         assert (seen == 1).all()
 
 
 def test_counts_agree_with_a_plain_count_and_holes_lose_their_labels():
     rng = np.random.default_rng(1)
-    image, mask = field(90, 130), rng.choice([0, 1, 2, 9, 255], (90, 130)).astype("uint8")
-    image[20:30, 40:60] = np.nan; image[:64, 64:128] = np.nan                              # a hole, and a whole window without data
+    image = field(90, 130)
+    mask = rng.choice([0, 1, 2, 9, 255], (90, 130)).astype("uint8")
+    image[20:30, 40:60] = np.nan                            # a hole,
+    image[:64, 64:128] = np.nan                             # and a window without data
     with tempfile.TemporaryDirectory() as d:
-        pair = raster(Path(d) / "i.tif", image), raster(Path(d) / "m.tif", mask)
+        pair = raster(f"{d}/i.tif", image), raster(f"{d}/m.tif", mask)
         reader = PairReader([pair], 64, "db", read_legend(d, TASKS["landcover"]))
-        found, kind, grey = reader.scan(0, look(pair[0]))
-        test_eq((len(found), kind, grey), (5, ("db", 1, "float32"), True))                                    # of six windows
-        known = np.isfinite(image) & (mask != 255)
-        test_eq(sum(c for _, c in found)[:-1].tolist(), [int((known & (mask == k)).sum()) for k in range(10)])
-        test_eq(reader.hidden, int((~np.isfinite(image) & (mask != 255)).sum()))
-        back = np.full((90, 130), 255)                                                         # the tiles, laid out again
-        for w, counts in found:
-            x, y = reader.tile(0, w)
+        found = reader.scan(0, read_header(pair[0]))
+        test_eq((len(found), reader.kind, reader.grey), (5, ("db", 1, "float32"), True))
+        valid = np.isfinite(image)
+        known = valid & (mask != 255)
+        test_eq(sum(c for _, c in found)[:-1].tolist(),
+                [int((known & (mask == k)).sum()) for k in range(10)])
+        test_eq(reader.hidden, int((~valid & (mask != 255)).sum()))
+        back = np.full((90, 130), 255)                      # the tiles, laid out again
+        for window, counts in found:
+            x, y = reader.tile(0, window)
             assert x.isfinite().all() and x.shape == (1, 64, 64)
             test_eq([int((y == k).sum()) for k in range(10)], counts[:-1].tolist())
-            part = y[:w[2], :w[3]].numpy(); at = np.s_[w[0]:w[0] + w[2], w[1]:w[1] + w[3]]
+            top, left, h, w = window[:4]
+            part, at = y[:h, :w].numpy(), np.s_[top:top + h, left:left + w]
             back[at] = np.where(part != 255, part, back[at])
-        assert (back == np.where(known, mask, 255)).all()
+        test_eq(back, np.where(known, mask, 255))
 
 
 def test_masks_that_are_none_are_refused():
-    with tempfile.TemporaryDirectory() as d:
-        image = raster(Path(d) / "i.tif", field(70, 70))
-        def scan(mask, task="water", size=32, **kw):
-            pair = image, raster(Path(d) / "m.tif", mask, **kw)
+    def scan(mask, task="water", size=32, **kw):
+        "Pixels of each class of a mask over an image of 70 x 70."
+        with tempfile.TemporaryDirectory() as d:
+            pair = raster(f"{d}/i.tif", field(70, 70)), raster(f"{d}/m.tif", mask, **kw)
             reader = PairReader([pair], size, "db", read_legend(d, TASKS[task]))
-            return sum(c for _, c in reader.scan(0, look(image))[0]).tolist()
-        test_eq(scan(halves(70, 70))[:2], [2450, 2450])
-        test_eq(scan(halves(70, 70) * 255)[:2], [2450, 2450])                                  # as image editors write it
-        test_eq(scan(np.stack([halves(70, 70)] * 3))[:2], [2450, 2450])                          # three equal bands
-        holes = halves(70, 70); holes[:10] = 255
-        test_eq(scan(holes, nodata=255)[:2], [2100, 2100])                                       # its own nodata is unlabelled
-        test_fail(lambda: scan(np.stack([halves(70, 70), halves(70, 70) * 0, halves(70, 70)])), contains="3 different bands")
-        odd = halves(70, 70); odd[69, 60:] = 17; odd[0, 0] = 3
-        test_fail(lambda: scan(odd), contains="3 (1 px), 17 (10 px). The legend has 0, 1, 255")
-        test_fail(lambda: scan(halves(70, 70) + .5), contains="0.5 (2450 px), 1.5")
+            return sum(c for _, c in reader.scan(0, read_header(pair[0]))).tolist()[:2]
+
+    plain, holes, odd = halves(70, 70), halves(70, 70), halves(70, 70)
+    test_eq(scan(plain), [2450, 2450])
+    test_eq(scan(plain * 255), [2450, 2450])                # as image editors write it
+    test_eq(scan(np.stack([plain] * 3)), [2450, 2450])      # three equal bands
+    test_eq(scan(plain.astype("float64")), [2450, 2450])
+    holes[:10] = 255
+    test_eq(scan(holes, nodata=255), [2100, 2100])  # its own nodata is unlabelled
+    odd[69, 60:], odd[0, 0] = 17, 3
+    big = plain.astype("int32") * 2**24 + 1                 # float32 would round it
+    for mask, why in ((np.stack([plain, plain * 0, plain]), "3 different bands"),
+                      (odd, "17 (10 px), 3 (1 px). The legend has 0, 1, 255"),
+                      (plain + .5, "0.5 (2450 px), 1.5"),
+                      (big, "1.67772e+07 (2450 px)")):
+        test_fail(lambda: scan(mask), contains=why)
 
 
-def test_the_solutions_of_this_page_are_right():
+def test_the_solutions_about_masks_are_right():
     with tempfile.TemporaryDirectory() as d:
-        path = raster(Path(d) / "mask.tif", halves(8, 8), nodata=0)
-        reader = PairReader([], 8, "db", read_legend(d, TASKS["water"]))
-        label, _ = reader.labels(path, 0, 0, 8, 8, 0, 0)
-        test_eq(label.unique().tolist(), [1, IGNORE])                                # land is gone
+        path = raster(f"{d}/mask.tif", halves(8, 8), nodata=0)
+        reader = PairReader([(None, path)], 8, "db", read_legend(d, TASKS["water"]))
+        label, _ = reader.labels(0, (0, 0, 8, 8, 0, 0))
+        test_eq(label.unique().tolist(), [1, IGNORE])  # land is gone
     for width, iou in ((4, .33), (100, .96)):
-        truth = torch.zeros(200, dtype=torch.bool); truth[50:50 + width] = True
-        test_close(((truth & truth.roll(2)).sum() / (truth | truth.roll(2)).sum()).item(), iou, eps=.005)
+        truth = torch.zeros(200, dtype=torch.bool)
+        truth[50:50 + width] = True
+        moved = truth.roll(2)
+        test_close((truth & moved).sum() / (truth | moved).sum(), iou, eps=.005)
 
 
-import logging, tempfile
-from pathlib import Path
+def test_rasters_over_the_same_ground_are_one_place():
+    def at(dx, dy, crs="EPSG:32632"):
+        crs = crs and CRS.from_string(crs)
+        return Header(100, 100, crs=crs, transform=NORTH * Affine.translation(dx, dy))
 
-import numpy as np, torch
-from affine import Affine
-from fastcore.test import *
-from testing import write_raster
-from rasterio.crs import CRS
-from di3cl.sar import SarError
-from di3cl.scenes import TEST_START, simulate
+    # the third joins the first two
+    headers = [at(0, 0), at(150, 0), at(80, 40), at(99, 500), at(0, 0, "EPSG:32633"),
+               at(0, 0, None), at(0, 0, None)]
+    test_eq(find_places(headers).tolist(), [0, 0, 0, 3, 4, 5, 6])
+    test_eq([place_pixels(h, headers[0], 9, 5) for h in headers[:3]],
+            [(9, 5), (9, 155), (49, 85)])
+    # side by side is not on top of one another
+    test_eq(find_places([at(0, 0), at(100, 0), at(0, 100)]).tolist(), [0, 1, 2])
 
-NORTH = Affine(10, 0, 600_000, 0, -10, 6_600_000)          # 10 m pixels, somewhere in UTM zone 32
 
-def raster(path, array, unit=None, **kw): return write_raster(path, array, tags=dict(unit=unit) if unit else {}, **kw)
+def test_one_place_in_two_zones_by_control_points_and_across_the_date_line():
+    def centred(epsg, lon, lat, n=256):
+        "A raster of 10 m pixels in a zone, around a point."
+        x, y = rasterio.warp.transform("EPSG:4326", f"EPSG:{epsg}", [lon], [lat])
+        return Header(n, n, crs=CRS.from_epsg(epsg),
+                      transform=Affine(10, 0, x[0] - 5 * n, 0, -10, y[0] + 5 * n))
 
-def field(h, w, seed=0): return np.random.default_rng(seed).normal(-12, 3, (h, w)).astype("float32")
-def halves(h, w): return (np.arange(w) >= w // 2).astype("uint8") * np.ones((h, 1), "uint8")        # left 0, right 1
+    a, b = centred(32632, 12, 50), centred(32633, 12, 50)
+    points = [GroundControlPoint(r, c, 12 + (c - 128) / 7162, 50 - (r - 128) / 11132)
+              for r in (0, 256) for c in (0, 256)]
+    radar = Header(256, 256, gcps=(points, CRS.from_epsg(4326)))
+    test_eq(find_places([a, b, radar, centred(32633, 12.1, 50)]).tolist(), [0, 0, 0, 3])
+    for one, other in ((b, a), (radar, a), (a, radar)):
+        y, x = place_pixels(one, other, 128, 128)
+        assert abs(y - 128) <= 1 and abs(x - 128) <= 1, (y, x)
+    both = [centred(32660, 179.999, 10), centred(32601, -179.999, 10)]
+    test_eq(find_places(both), [0, 0])
+
 
 def folder_of(d, n=4, size=(96, 96)):
     "n pairs of dB images and water masks."
-    for k in range(n): raster(f"{d}/images/{k}.tif", field(*size, k), "db"); raster(f"{d}/masks/{k}.png", halves(*size))
+    for k in range(n):
+        raster(f"{d}/images/{k}.tif", field(*size, k), "db")
+        raster(f"{d}/masks/{k}.png", halves(*size))
 
 def made(spots, counts=None, size=64):
     "A source of tiles at these spots, without pixels."
-    counts = torch.ones(len(spots), 4, dtype=torch.long) if counts is None else counts
-    return Labelled(None, spots, counts, "x", ("a", "b", "c"), "", "db", 1, None, size, "here", [], "")
+    if counts is None:
+        counts = torch.ones(len(spots), 4, dtype=torch.long)
+    return Labelled(None, spots, counts, "x", ("a", "b", "c"), "", "db", 1, None, size,
+                    "here", [], "")
 
-
-def test_overlapping_rasters_are_one_place():
-    at = lambda dx, dy, crs="EPSG:32632": Grid(100, 100, crs and CRS.from_string(crs), NORTH * Affine.translation(dx, dy))
-    test_eq(_places([at(0, 0), at(150, 0), at(80, 40), at(99, 500), at(0, 0, "EPSG:32633"), at(0, 0, None), at(0, 0, None)]),
-            [(0, 0, 0), (0, 0, 150), (0, 40, 80), (3, 0, 0), (4, 0, 0), (5, 0, 0), (6, 0, 0)])      # the third joins the first two
-    test_eq([p for p, *_ in _places([at(0, 0), at(100, 0), at(0, 100)])], [0, 1, 2])                # side by side is not on top of one another
+def grid_of(h, w, place=0):
+    "Tiles of 64 pixels, side by side in one place."
+    return [Spot(place, place, 64 * r, 64 * c, "") for r in range(h) for c in range(w)]
 
 
 def test_a_folder_is_what_its_files_say():
     with tempfile.TemporaryDirectory() as d:
-        truth = np.random.default_rng(0).choice([0, 3, 9, 255], (2, 150, 100)).astype("uint8")
+        rng = np.random.default_rng(0)
+        truth = rng.choice([0, 3, 9, 255], (2, 150, 100)).astype("uint8")
         images = [10 ** (field(150, 100, k) / 10) for k in range(2)]
-        for k in range(2): raster(f"{d}/{k}.tif", images[k], "intensity"); raster(f"{d}/{k}_mask.png", truth[k])
+        for k in range(2):
+            raster(f"{d}/{k}.tif", images[k], "intensity")
+            raster(f"{d}/{k}_mask.png", truth[k])
         l = open_labels(d, "landcover", 64)
-        test_eq((len(l), l.unit, l.channels, l.names, l.size), (12, "intensity", 1, None, 64))
+        test_eq((len(l), l.unit, l.channels), (12, "intensity", 1))
+        test_eq((l.names, l.size), (None, 64))
         test_eq(l.counts.sum(0)[:10].tolist(), [(truth == k).sum() for k in range(10)])
         x, y = l.tile(0)
-        assert np.array_equal(x[0], images[0][:64, :64]) and np.array_equal(y, truth[0, :64, :64])
-        assert l.tile(0)[0] is x                                                    # kept in memory
-        test_ne(l.fingerprint, open_labels(d, "landcover", 32).fingerprint); test_eq(l.fingerprint, open_labels(d, "landcover", 64).fingerprint)
+        test_eq(x[0].numpy(), images[0][:64, :64])
+        test_eq(y.numpy(), truth[0, :64, :64])
+        assert l.tile(0)[0] is x                                        # kept in memory
+        test_ne(l.fingerprint, open_labels(d, "landcover", 32).fingerprint)
+        test_eq(l.fingerprint, open_labels(d, "landcover", 64).fingerprint)
         test_eq(l.groups.tolist(), [0] * 6 + [1] * 6)
-    test_eq(made([Spot(0, p, 64 * r, 64 * c, "") for p in (0, 1) for r in range(3) for c in range(2)]).groups.tolist(), [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3])
+    test_eq(made(grid_of(3, 2) + grid_of(3, 2, 1)).groups.tolist(),
+            [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3])
+
+
+def test_two_dates_of_one_ground_share_their_place_and_their_groups():
+    with tempfile.TemporaryDirectory() as d:
+        moved = NORTH * Affine.translation(64, 0)
+        for k, transform in enumerate((NORTH, moved)):
+            kw = dict(crs="EPSG:32632", transform=transform)
+            raster(f"{d}/{k}.tif", field(128, 256, k), "db", **kw)
+            raster(f"{d}/{k}_mask.tif", halves(128, 256), **kw)
+        l = open_labels(d, "water", 64)
+        test_eq({s.place for s in l.spots}, {0})
+        test_eq([s.x for s in l.spots[8:12]], [64, 128, 192, 256])
+        test_eq(len(l.groups.unique()), 3)
 
 
 def test_bad_folders_are_named_in_one_line():
     def refused(why, spoil, **kw):
         with tempfile.TemporaryDirectory() as d:
-            folder_of(d); spoil(d)
-            with expect_fail(SarError, contains=why): open_labels(d, "water", 64, **kw)
-    masks = lambda a, **kw: lambda d: [raster(f"{d}/masks/{k}.png", a, **kw) for k in range(4)]
-    image = lambda a, unit="db", k=1: lambda d: raster(f"{d}/images/{k}.tif", a, unit)
-    both = halves(96, 96); both[0, 0] = 255
-    refused("no labelled pixel in any mask", masks(both * 0, nodata=0))
-    refused("only one class in all masks, water: nothing to tell apart; does a nodata tag", masks(halves(96, 96), nodata=0))
-    refused("hold both 1 (18432 px) and 255 (4 px), so 255 may be water or unlabelled", masks(both))
-    refused("0.png: labels outside the legend: 2 (4608 px)", masks(2 * halves(96, 96)))
-    refused("has 96 x 97 pixels, its image 0.tif 96 x 96", masks(halves(96, 97)))
-    refused("no labelled pixel in any mask, but for 36864 where the image has no data", lambda d: [image(field(96, 96) * np.nan, k=k)(d) for k in range(4)])
-    refused("smaller than half a tile of 64", lambda d: (image(field(32, 96), k=0)(d), raster(f"{d}/masks/0.png", halves(32, 96))))
-    refused("1.tif has 2 band(s)", image(np.stack([field(96, 96), field(96, 96, 1)])))
-    refused("1.tif has 1 band(s) of float32 (amplitude); those before it have 1 of float32 (db)", image(np.abs(field(96, 96)), "amplitude"))
-    refused('1.tif: you declare unit="db", but it is tagged amplitude', image(np.abs(field(96, 96)), "amplitude"), unit="db")
-    refused("0.tif: no unit is declared or tagged", image(field(96, 96), None, 0))
-    refused("1 of 4 images without a partner (2.tif)", lambda d: Path(f"{d}/masks/2.png").unlink())
-    refused("3.png: the file is empty", lambda d: Path(f"{d}/masks/3.png").write_bytes(b""))
-    refused("unknown unit", lambda d: None, unit="watts")
+            folder_of(d)
+            spoil(d)
+            with expect_fail(SarError, contains=why):
+                open_labels(d, "water", 64, **kw)
+
+    def masks(array, **kw):
+        return lambda d: [raster(f"{d}/masks/{k}.png", array, **kw) for k in range(4)]
+
+    def image(array, unit="db", ks=(1,)):
+        return lambda d: [raster(f"{d}/images/{k}.tif", array, unit) for k in ks]
+
+    def small(d):
+        image(field(32, 96), ks=[0])(d)
+        raster(f"{d}/masks/0.png", halves(32, 96))
+
+    both, plain, loud = halves(96, 96), halves(96, 96), np.abs(field(96, 96))
+    both[0, 0] = 255
+    two = np.stack([field(96, 96), field(96, 96, 1)])
+    for why, spoil, *kw in (
+            ("no labelled pixel in any mask", masks(plain * 0, nodata=0)),
+            ("only one class in all masks, water: nothing to tell apart",
+             masks(plain, nodata=0)),
+            ("hold both 1 (18432 px) and 255 (4 px), so 255 may be water or unlabelled",
+             masks(both)),
+            ("0.png: labels outside the legend: 2 (4608 px)", masks(2 * plain)),
+            ("has 96 x 97 pixels in None, its image 0.tif 96 x 96",
+             masks(halves(96, 97))),
+            ("no labelled pixel in any mask: nothing to tell apart. 36864 labelled",
+             image(field(96, 96) * np.nan, ks=range(4))),
+            ("smaller than half a tile of 64", small),
+            ("1.tif has 2 band(s)", image(two)),
+            ("1.tif has 1 band(s) of float32 (amplitude); those before it have 1 of "
+         "float32 (db)", image(loud, "amplitude")),
+            ('1.tif: you declare unit="db", but it is tagged amplitude',
+             image(loud, "amplitude"), dict(unit="db")),
+            ("0.tif: no unit is declared or tagged", image(field(96, 96), None, [0])),
+            ("1 of 4 names are without a partner or have two (image: none; mask: 2.png)",
+             lambda d: Path(f"{d}/images/2.tif").unlink()),
+            ("3.png: the file is empty",
+             lambda d: Path(f"{d}/masks/3.png").write_bytes(b"")),
+            ("unknown unit", lambda d: None, dict(unit="watts"))):
+        refused(why, spoil, **(kw[0] if kw else {}))
     test_fail(lambda: open_labels("/nowhere", "water"), contains="no such folder")
 
 
 def test_nodata_under_labels_is_counted_and_said_once():
-    said, log = [], logging.getLogger("di3cl")
-    ear = logging.Handler(); ear.emit = lambda record: said.append(record.getMessage())
-    log.addHandler(ear)
-    with tempfile.TemporaryDirectory() as d:
-        folder_of(d); holes = field(96, 96); holes[:10, :20] = np.nan; raster(f"{d}/images/0.tif", holes, "db")
+    with tempfile.TemporaryDirectory() as d, heard() as said:
+        folder_of(d)
+        holes = field(96, 96)
+        holes[:10, :20] = np.nan
+        raster(f"{d}/images/0.tif", holes, "db")
         l = open_labels(d, "water", 64)
-        for i in range(len(l)): assert l.tile(i)[0].isfinite().all()
+        for i in range(len(l)):
+            assert l.tile(i)[0].isfinite().all()
         assert (l.tile(0)[1][:10, :20] == 255).all()
-    log.removeHandler(ear)
-    test_eq(said, [f"{d}: 200 labelled pixels lie on nodata and count as unlabelled"]); test_eq(l.notes, [said[0].removeprefix(f"{d}: ")])
+    test_eq(l.notes, ["200 labelled pixels lie on nodata and count as unlabelled"])
+    test_eq(said, [f"{d}: {l.notes[0]}"])
+
+
+def test_simulated_tiles_are_the_simulators_scenes():
+    train = simulate(5, 48, start=3, channels=2)
+    test = simulate(2, 48, start=TEST_START + 3, channels=2)
+    truth, images = (torch.cat([getattr(s, what) for s in (train, test)])
+                     for what in ("label", "image"))
+    for task, want in (("landcover", truth), ("water", truth == 0),
+                       ("road", truth == 5)):
+        l = open_labels("sim", task, 48, n=5, start=3, n_test=2, channels=2)
+        x, y = l.batch(range(7))
+        assert torch.equal(x, images) and torch.equal(y, want.to(torch.uint8))
+        test_eq((l.unit, l.channels, l.names), ("db", 2, ("VV", "VH")))
+        test_eq(split(l), (list(range(5)), [5, 6]))
+        test_eq(l.counts[:, 0], (want == 0).sum((1, 2)))
+        test_eq(l.counts.sum(1).tolist(), [48 * 48] * 7)
+        test_eq(len(l.groups.unique()), 7)
+    for task, kw, why in (
+            ("road", dict(n=9, start=TEST_START - 3), "reach into the test scenes"),
+            ("road", dict(unit="amplitude"), "in db, not in amplitude"),
+            ("roads", {}, "unknown task 'roads'")):
+        test_fail(lambda: open_labels("sim", task, **kw), contains=why)
 
 
 def test_held_out_ground_is_apart():
     rng = np.random.default_rng(0)
     for seed in range(30):
         h, w = rng.integers(4, 12, 2)
-        l = made([Spot(0, 0, 64 * r - 13 * (r == h - 1), 64 * c, "") for r in range(h) for c in range(w) if rng.random() < .9])
-        train, held = split(l, 0.3, seed)
-        gap = min(max(abs(l.spots[i].y - l.spots[j].y), abs(l.spots[i].x - l.spots[j].x)) for i in train for j in held)
-        assert gap >= 128 and len(held) >= .3 * len(l) and not set(train) & set(held)               # a tile's own length, and one more
+        spots = [s._replace(y=s.y - 13 * (s.y == 64 * (h - 1))) for s in grid_of(h, w)
+                 if rng.random() < .9]                    # the last row is moved back
+        train, held = split(made(spots), 0.3, seed)
+        gap = min(max(abs(spots[i].y - spots[j].y), abs(spots[i].x - spots[j].x))
+                  for i in train for j in held)
+        assert gap >= 128  # a tile's own length, and one more
+        assert len(held) >= .3 * len(spots) and not set(train) & set(held)
         l = made([Spot(p, p % 7, 0, 64 * k, "") for p in range(12) for k in range(3)])
         train, held = split(l, 0.3, seed)
-        test_eq({l.spots[i].place for i in train} & {l.spots[i].place for i in held}, set()); test_eq(len(train) + len(held), 36)
-        test_eq(len({l.spots[i].place for i in held}), 2); test_eq(split(l, 0.3, seed), (train, held))
-        a, b = split(l, 0.3, seed, train); test_eq(sorted(a + b), train)
+        places = [{l.spots[i].place for i in ids} for ids in (train, held)]
+        test_eq((places[0] & places[1], len(train) + len(held)), (set(), 36))
+        test_eq((len(places[1]), split(l, 0.3, seed)), (2, (train, held)))
+        a, b = split(l, 0.3, seed, train)
+        test_eq(sorted(a + b), train)
     assert len({tuple(split(l, 0.3, seed)[1]) for seed in range(9)}) > 3
 
 
-def test_simulated_tiles_are_the_simulators_scenes():
-    train, test = simulate(5, 48, start=3, channels=2), simulate(2, 48, start=TEST_START + 3, channels=2)
-    truth = torch.cat([train.label, test.label])
-    for task, want in (("landcover", truth), ("water", truth == 0), ("road", truth == 5)):
-        l = open_labels("sim", task, 48, n=5, start=3, n_test=2, channels=2)
-        x, y = l.batch(range(7))
-        assert torch.equal(x, torch.cat([train.image, test.image])) and torch.equal(y, want.to(torch.uint8))
-        test_eq((l.unit, l.channels, l.names), ("db", 2, ("VV", "VH")))
-        test_eq(split(l), (list(range(5)), [5, 6]))
-        test_eq(l.counts[:, 0], (want == 0).sum((1, 2))); test_eq(l.counts.sum(1).tolist(), [48 * 48] * 7); test_eq(len(l.groups.unique()), 7)
-    test_fail(lambda: open_labels("sim", "road", n=9, start=TEST_START - 3), contains="reach into the test scenes")
-    test_fail(lambda: open_labels("sim", "road", unit="amplitude"), contains="in db, not in amplitude")
-    test_fail(lambda: open_labels("sim", "roads"), contains="unknown task 'roads'")
-
-
 def test_a_folders_own_split_is_honoured_and_no_class_is_left_untaught():
-    spots = [Spot(k, k, 0, 0, ("train", "val", "test")[k % 3]) for k in range(9)]
-    test_eq(split(made(spots)), ([0, 1, 3, 4, 6, 7], [2, 5, 8])); test_eq(split(made(spots), ids=[0, 1, 3, 4, 6, 7]), ([0, 3, 6], [1, 4, 7]))
-    counts = torch.ones(100, 4, dtype=torch.long); counts[:, 2] = 0; counts[:10, 2] = 5             # class c lies in the first row only
-    l = made([Spot(0, 0, 64 * r, 64 * c, "") for r in range(10) for c in range(10)], counts)
-    for seed in range(9): assert all(l.counts[side, 2].sum() > 0 for side in split(l, seed=seed))    # so the strip is made of columns
+    own = made([Spot(k, k, 0, 0, ("train", "val", "test")[k % 3]) for k in range(9)])
+    test_eq(split(own), ([0, 1, 3, 4, 6, 7], [2, 5, 8]))
+    test_eq(split(own, ids=[0, 1, 3, 4, 6, 7]), ([0, 3, 6], [1, 4, 7]))
+    counts = torch.ones(100, 4, dtype=torch.long)
+    counts[:, 2] = 0
+    counts[:10, 2] = 5  # class c lies in the first row only
+    l = made(grid_of(10, 10), counts)
+    for seed in range(9):                             # so the strip is made of columns
+        assert all(l.counts[side, 2].sum() > 0 for side in split(l, seed=seed))
     counts[1:10, 2] = 0
-    for seed in range(9): assert 0 in split(l, seed=seed)[0]                                         # one tile of it is there to learn from
-    test_fail(lambda: split(made([Spot(0, 0, 0, 64 * k, "") for k in range(2)])), contains="too few to hold 25% out with a gap")
+    for seed in range(9):  # one tile of it is to learn from
+        assert 0 in split(l, seed=seed)[0]
+    test_fail(lambda: split(made(grid_of(1, 2))),
+              contains="too few to hold 25% out with a gap")
 
 
 def test_few_labels_are_nested_fixed_by_the_seed_and_hold_every_class():
     l, ids = open_labels("sim", "landcover", 48, n=60, n_test=4), list(range(10, 60))
     picks = {n: few(l, ids, n, seed=3) for n in (1, 8, 16, "10%", "100%", None)}
-    assert picks[1] == picks[8][:1] and picks[8] == picks[16][:8] and picks[16] == picks[None][:16]
-    test_eq(sorted(picks[None]), ids); test_eq(picks["100%"], picks[None]); test_eq(picks["10%"], picks[8][:5])
-    for seed in range(9): assert (l.counts[few(l, ids, 10, seed), :-1].sum(0) > 0).all()
+    for fewer, more in ((1, 8), (8, 16), (16, None), ("10%", 8)):
+        test_eq(picks[fewer], picks[more][:len(picks[fewer])])
+    test_eq((sorted(picks[None]), len(picks["10%"])), (ids, 5))
+    test_eq(picks["100%"], picks[None])
+    for seed in range(9):
+        assert (l.counts[few(l, ids, 10, seed), :-1].sum(0) > 0).all()
     test_ne(few(l, ids, 8, seed=4), picks[8])
-    for labels in (0, -3, "8.5", "some", "0%", "101%", "nan%"): test_fail(lambda: few(l, ids, labels), contains="give a number of tiles such as 8")
+    for labels in (0, -3, "8.5", "some", "0%", "101%", "nan%"):
+        test_fail(lambda: few(l, ids, labels), contains="give a number of tiles")
     test_fail(lambda: few(l, ids, 51), contains="only 50 labelled tiles")
 
 
-def test_the_solutions_of_this_page_are_right_too():
-    interval = lambda n: 1.96 * (.84 * .16 / n) ** .5
-    test_close(interval(512 ** 2), .0014, eps=5e-5); test_close(interval((512 / 50) ** 2), .07, eps=.001); test_close(interval((512 / 50) ** 2) / interval(512 ** 2), 50, eps=.1)
-    lake = made([Spot(day, 0, 64 * y, 64 * x, "") for day in range(4) for y in range(8) for x in range(8)])
-    ground = [{(lake.spots[i].y, lake.spots[i].x) for i in ids} for ids in split(lake)]
-    days = [{lake.spots[i].image for i in ids} for ids in split(lake)]
-    assert not ground[0] & ground[1]; test_eq(days, [{0, 1, 2, 3}] * 2)
+def test_the_solutions_about_areas_are_right():
+    def interval(n):
+        return 1.96 * (.84 * .16 / n) ** .5
+
+    test_close(interval(512 ** 2), .0014, eps=5e-5)
+    test_close(interval((512 / 50) ** 2), .07, eps=.001)
+    test_close(interval((512 / 50) ** 2) / interval(512 ** 2), 50, eps=.1)
+    lake = made([s._replace(image=day) for day in range(4) for s in grid_of(8, 8)])
+    sides = [[lake.spots[i] for i in ids] for ids in split(lake)]
+    train, held = ({(s.y, s.x) for s in side} for side in sides)
+    assert not train & held
+    test_eq([{s.image for s in side} for side in sides], [{0, 1, 2, 3}] * 2)

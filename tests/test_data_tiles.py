@@ -8,16 +8,19 @@ from di3cl.tiles import *
 import tempfile
 from pathlib import Path
 
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.test import *
+from di3cl.files import SarError
+from di3cl.store import StoreTiles
 from testing import write_raster
-from di3cl.sar import SarError
 
 
 def test_simulated_tiles_are_numbered():
-    few, many, late = SimTiles(3, size=64), SimTiles(70, size=64), SimTiles(2, size=64, start=1)
-    assert torch.equal(few.batch([2, 0]), many.batch([2, 0]))            # however many are made
-    assert torch.equal(late.batch([0]), few.batch([1]))                  # and wherever the numbering starts
+    few, many = SimTiles(3, size=64), SimTiles(70, size=64)
+    late = SimTiles(2, size=64, start=1)
+    assert torch.equal(few.batch([2, 0]), many.batch([2, 0]))   # however many are made
+    assert torch.equal(late.batch([0]), few.batch([1]))  # wherever numbering starts
     test_eq((len(many), many.unit, many.channels, many.size), (70, "db", 1, 64))
     test_ne(few.fingerprint, many.fingerprint)
     test_fail(lambda: SimTiles(2, size=64, start=999_999), contains="test scenes")
@@ -26,101 +29,128 @@ def test_simulated_tiles_are_numbered():
 
 def coded(h, w, k):
     "An image that says at every pixel which image and which pixel it is."
-    return (k * 1_000_000 + np.add.outer(np.arange(h) * 1000, np.arange(w))).astype("float32")
+    place = np.add.outer(np.arange(h) * 1000, np.arange(w))
+    return (k * 1_000_000 + place).astype("float32")
 
 def coded_folder(shapes=((100, 130), (64, 200), (70, 64))):
     folder = Path(tempfile.mkdtemp())
-    for k, (h, w) in enumerate(shapes): write_raster(folder / f"{k}.tif", coded(h, w, k))
+    for k, (h, w) in enumerate(shapes):
+        write_raster(folder / f"{k}.tif", coded(h, w, k))
     return folder
+
+def of_power(folder, size=32, **kw):
+    return FolderTiles(folder, size, "intensity", **kw)
 
 
 def test_a_tile_is_a_window_of_its_image():
-    tiles = FolderTiles(coded_folder(), size=32, unit="intensity")
+    tiles = of_power(coded_folder())
     test_eq(len(tiles), 3 * 4 + 2 * 6 + 2 * 2)
     batch = tiles.batch(range(len(tiles)), epoch=3)
     for tile, k in zip(batch, [0] * 12 + [1] * 12 + [2] * 4):
-        first = int(tile[0, 0, 0]); y, x = first % 1_000_000 // 1000, first % 1000
-        assert torch.equal(tile[0], torch.from_numpy(coded(200, 200, k)[y:y + 32, x:x + 32]))
+        y, x = divmod(int(tile[0, 0, 0]) % 1_000_000, 1000)
+        test_eq(tile[0].numpy(), coded(200, 200, k)[y:y + 32, x:x + 32])
 
 
 def test_windows_depend_on_seed_epoch_and_number_only():
     folder = coded_folder()
-    a, b = FolderTiles(folder, size=32, unit="intensity"), FolderTiles(folder, size=32, unit="intensity")
-    b.batch([5, 1, 2])                                                    # another history
+    a, b = of_power(folder), of_power(folder)
+    b.batch([5, 1, 2])                                          # another history
     assert torch.equal(a.batch([7, 3], 2), b.batch([3, 7], 2).flip(0))
     assert not torch.equal(a.batch([7], 2), a.batch([7], 3))
-    assert not torch.equal(a.batch([7], 2), FolderTiles(folder, size=32, unit="intensity", seed=1).batch([7], 2))
-    first = torch.stack([a.batch([0], e)[0, 0, 0, 0] for e in range(400)]) # top-left corners reach every place, the last row and column too
+    assert not torch.equal(a.batch([7], 2), of_power(folder, seed=1).batch([7], 2))
+    # top-left corners reach every place, the last row and column too
+    first = torch.stack([a.batch([0], e)[0, 0, 0, 0] for e in range(400)])
     test_eq(((first // 1000).max(), (first % 1000).max()), (100 - 32, 130 - 32))
 
 
 def test_an_image_between_view_and_tile_is_mirrored_at_its_edge():
     folder = coded_folder([(50, 80)])
-    tile = FolderTiles(folder, size=64, unit="intensity", least=48).batch([0])[0, 0]
+    tile = of_power(folder, 64, least=48).batch([0])[0, 0]
     test_eq(tile.shape, (64, 64))
-    assert torch.equal(tile[50:], tile[35:49].flip(0))                    # row 50 repeats row 48, row 51 row 47, ...
-    test_fail(lambda: FolderTiles(folder, size=64, unit="intensity"), contains="64 are needed each way")
+    assert torch.equal(tile[50:], tile[35:49].flip(0))  # row 50 repeats row 48
+    test_fail(lambda: of_power(folder, 64), contains="64 are needed each way")
 
 
 def test_a_tiny_cache_changes_nothing():
     folder = coded_folder()
-    whole, tiny = FolderTiles(folder, size=32, unit="intensity"), FolderTiles(folder, size=32, unit="intensity", cache_bytes=0)
+    whole, tiny = of_power(folder), of_power(folder, cache_bytes=0)
     assert torch.equal(whole.batch([0, 13, 27]), tiny.batch([0, 13, 27]))
 
 
 def test_tiles_are_finite():
-    folder = Path(tempfile.mkdtemp()); image = coded(64, 64, 1); image[:, :20] = np.nan
+    folder, image = Path(tempfile.mkdtemp()), coded(64, 64, 1)
+    image[:, :20] = np.nan
     write_raster(folder / "border.tif", image)
-    batch = FolderTiles(folder, size=64, unit="intensity").batch([0])
+    batch = of_power(folder, 64).batch([0])
     assert batch.isfinite().all()
-    assert ((batch[0, 0, :, :20] - np.nanquantile(image, 0.5, method="lower")).abs() < 1).all()
-    test_fail(lambda: FolderTiles(folder, size=64, unit="intensity", min_valid=0.9).batch([0]), contains="min_valid")
+    median = np.nanquantile(image, 0.5, method="lower")
+    assert ((batch[0, 0, :, :20] - median).abs() < 1).all()
+    tiles = of_power(folder, 64, min_valid=0.9)
+    test_fail(lambda: tiles.batch([0]), contains="min_valid")
+    half = coded(64, 256, 1)
+    half[:, :192] = np.nan                     # most windows hold nothing at all
+    write_raster(folder / "border.tif", half)
+    for cache in (0, 2**30):
+        tiles = of_power(folder, min_valid=.2, cache_bytes=cache)
+        assert tiles.batch(range(16)).isfinite().all()
 
 
 def test_damaged_files_are_counted_and_too_many_stop():
     folder = coded_folder([(64, 64)] * 12)
     (folder / "5.tif").write_bytes(b"not a raster")
-    tiles = FolderTiles(folder, size=32, unit="intensity")
+    tiles = of_power(folder)
     test_eq([p.name for p in tiles.skipped], ["5.tif"])
     test_eq(len(tiles), 11 * 4)
-    assert {int(t[0, 0, 0] // 1e6) for t in tiles.batch(range(len(tiles)))} == set(range(12)) - {5}
+    seen = {int(t[0, 0, 0] // 1e6) for t in tiles.batch(range(len(tiles)))}
+    test_eq(seen, set(range(12)) - {5})
     (folder / "7.tif").write_bytes(b"")
-    test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="2 of 12 images cannot be used")
+    test_fail(lambda: of_power(folder), contains="2 of 12 images cannot be used")
 
 
 def test_mixtures_are_refused_by_name():
-    folder = coded_folder(); write_raster(folder / "3.tif", np.stack([coded(64, 64, 3)] * 2))
-    test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="3.tif has 2 band(s)")
-    folder = coded_folder(); write_raster(folder / "3.tif", np.ones((64, 64), "uint16"))
-    test_fail(lambda: FolderTiles(folder, size=32, unit="intensity"), contains="uint16")
-    test_fail(lambda: FolderTiles(coded_folder(), size=32), contains="unit")             # untagged, undeclared
-    test_fail(lambda: FolderTiles(coded_folder(), size=32, unit="decibel"), contains="digital")
-    test_fail(lambda: FolderTiles(coded_folder(), size=65, unit="intensity"), contains="65 are needed each way")
-    test_fail(lambda: FolderTiles(tempfile.mkdtemp(), unit="db"), contains="no image in it")
-    test_fail(lambda: FolderTiles("/no/such/folder", unit="db"), contains="no such folder")
+    folder = coded_folder()
+    write_raster(folder / "3.tif", np.stack([coded(64, 64, 3)] * 2))
+    test_fail(lambda: of_power(folder), contains="3.tif has 2 band(s)")
+    write_raster(folder / "3.tif", np.ones((64, 64), "uint16"))
+    test_fail(lambda: of_power(folder), contains="uint16")
+    for where, kw, why in ((coded_folder(), {}, "unit"),         # untagged, undeclared
+                           (coded_folder(), dict(unit="decibel"), "digital"),
+                           (coded_folder(), dict(unit="intensity", size=65),
+                            "65 are needed each way"),
+                           (tempfile.mkdtemp(), {}, "no image in it"),
+                           ("/no/such/folder", {}, "no such folder")):
+        test_fail(lambda: FolderTiles(where, **dict(size=32) | kw), contains=why)
 
 
 def test_a_grey_picture_of_three_equal_bands_has_one():
-    folder, grey = Path(tempfile.mkdtemp()), np.random.default_rng(0).integers(0, 255, (64, 64), dtype="uint8")
+    folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    grey = rng.integers(0, 255, (64, 64), dtype="uint8")
     write_raster(folder / "grey.tif", np.stack([grey] * 3))
-    tiles = FolderTiles(folder, size=64, unit="digital")
-    test_eq(tiles.channels, 1)
-    test_eq(tiles.batch([0])[0, 0].numpy(), grey.astype("float32"))
+    for cache in (0, 2**30):
+        tiles = FolderTiles(folder, size=64, unit="digital", cache_bytes=cache)
+        test_eq(tiles.channels, 1)
+        test_eq(tiles.batch([0])[0, 0].numpy(), grey.astype("float32"))
 
 
 def test_open_tiles_knows_its_sources():
-    test_eq((type(open_tiles("sim", 64, n=2)), type(open_tiles(coded_folder(), 64, "intensity"))), (SimTiles, FolderTiles))
-    test_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")
     import pytest
+
+    test_is(type(open_tiles("sim", 64, n=2)), SimTiles)
+    test_is(type(open_tiles(coded_folder(), 64, "intensity")), FolderTiles)
+    test_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")
     pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
-    from di3cl.store import create, pack, publish_shard, StoreTiles
-    create(store := Path(tempfile.mkdtemp()) / "store", unit="db", channels=["VV"], size=64)
+    from di3cl.store import create, pack, publish_shard
+    store = Path(tempfile.mkdtemp()) / "store"
+    create(store, unit="db", channels=["VV"], size=64)
     publish_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), {})
-    test_eq((type(open_tiles(store, 32)), open_tiles(store, 32).batch([0, 1]).shape), (StoreTiles, (2, 1, 32, 32)))
+    tiles = open_tiles(store, 32)
+    test_is(type(tiles), StoreTiles)
+    test_eq(tiles.batch([0, 1]).shape, (2, 1, 32, 32))
     test_fail(lambda: open_tiles(store, 64, unit="amplitude"), contains="a store of db")
 
 
 def test_the_answers_of_this_page_are_right():
     test_close(460_532 * 512 ** 2 * 4 / 1e9, 483, eps=.2)
     test_close(460_532 * 512 ** 2 / 1e9, 121, eps=.4)
-    test_eq(len({epoch + number for epoch in range(100) for number in range(10_000)}), 10_099)
+    sums = np.add.outer(np.arange(100), np.arange(10_000))
+    test_eq(len(np.unique(sums)), 10_099)

@@ -319,7 +319,7 @@ def test_a_model_from_the_command_line_and_what_it_refuses():
     (folder / "0_mask.png").unlink()
     one_line(
         di3cl("finetune", folder, *small, "--out", top / "new"),
-        "1 of 5 images without a partner (0.png)",
+        "1 of 5 names are without a partner",
     )
     test_eq(sorted(p.name for p in top.iterdir()), ["data", "model"])
 
