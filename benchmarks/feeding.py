@@ -10,11 +10,11 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from di3cl.files import _remembered
-from di3cl.sarsense.summary.build import plan, run_job
-from di3cl.sarsense.summary.sources import Settings, Source
+from di3cl.sarsense.build import plan, run_job
+from di3cl.sarsense.sources import Settings, Source
 from steps import set_up, train_step
 from stopwatch import contest, threads
-from di3cl.store import StoreTiles, create, pack, publish_shard, read_manifest
+from di3cl.store import StoreTiles, create, pack, write_shard, read_manifest
 
 @cache
 def _speckle(): return np.sqrt(np.random.default_rng(0).gamma(4, 1 / 4, (2048, 2048))).astype("float32") * 300
@@ -60,7 +60,7 @@ def reading(folder, side, n):   # new; of a tile; tiles
 def _filled(store, unit, x, n):    # folder; of x; (N, 1, side, side); tiles
     "A store of n tiles: these, shard after shard."
     create(store, unit=unit, channels=["VV"], size=x.shape[-1])
-    for k in range(0, n, len(x)): publish_shard(store, f"{k:05}", pack(x[:n - k], unit), {})
+    for k in range(0, n, len(x)): write_shard(store, f"{k:05}", pack(x[:n - k], unit), {})
     return StoreTiles(store, table=read_manifest(store)[0])
 
 def feeding(store, config, device, n=512):    # a new folder; Config; torch device; tiles

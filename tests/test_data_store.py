@@ -7,98 +7,141 @@ from di3cl.store import *
 
 import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
-import io, json, os, tempfile, zlib
+import json
+import os
+import tempfile
 from pathlib import Path
 from unittest import mock
 
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.test import *
-from di3cl.sar import SarError, speckle, to_unit
+from di3cl.files import SarError
+from di3cl.sar import speckle, to_unit
 
 
 def test_a_pixel_keeps_its_decibels():
     x = torch.linspace(-60, 110, 100_001)
     assert (unpack(pack(x, "db"), "db") - x).abs().max() <= 1 / 512 + 1e-5
-    assert torch.equal(unpack(pack(torch.arange(256.), "digital"), "digital"), torch.arange(256.))
-    test_eq(unpack(pack(torch.tensor([-500., 500.]), "db"), "db").tolist(), [-128, 32767 / 256])
-    power = speckle(torch.full((100_000,), 0.05), 4.4, torch.Generator().manual_seed(0))        # what rounding does to the statistics of a field:
-    again = to_unit(unpack(pack(to_unit(power, "intensity", "db"), "db"), "db"), "db", "intensity")
-    assert abs(again.mean() / power.mean() - 1) < 1e-4 and abs(again.var() / power.var() - 1) < 1e-3
+    bytes_ = torch.arange(256.)
+    assert torch.equal(unpack(pack(bytes_, "digital"), "digital"), bytes_)
+    ends = unpack(pack(torch.tensor([-500., 500.]), "db"), "db")
+    test_eq(ends.tolist(), [-128, 32767 / 256])
+    # what rounding does to the statistics of a field:
+    generator = torch.Generator().manual_seed(0)
+    power = speckle(torch.full((100_000,), 0.05), 4.4, generator)
+    rounded = unpack(pack(to_unit(power, "intensity", "db"), "db"), "db")
+    again = to_unit(rounded, "db", "intensity")
+    assert abs(again.mean() / power.mean() - 1) < 1e-4
+    assert abs(again.var() / power.var() - 1) < 1e-3
+
+
+def test_other_settings_are_refused():
+    store, x = made_store()
+    common = dict(unit="db", channels=("VV",), size=16)
+    test_fail(lambda: create(store, **common | dict(size=32)),
+              contains="size was 16, is 32")
+    create(store, **common)
+    (store / "store.json").write_text("{")
+    test_fail(lambda: create(store, **common), contains="damaged")
+    other = Path(tempfile.mkdtemp())
+    (other / "letter.txt").write_text("mine")
+    test_fail(lambda: create(other, **common), contains="other things in it")
 
 
 def made_store(n=6, per=3, size=16, unit="db", channels=("VV",), split=None, seed=0):
     "A small store of noise; (folder, what was put in)."
-    store, x = Path(tempfile.mkdtemp()) / "store", torch.randn(n, len(channels), size, size, generator=torch.Generator().manual_seed(seed)) * 3 - 10
-    x = x if unit == "db" else (x * 5 + 150).clamp(0, 255).round()
+    store = Path(tempfile.mkdtemp()) / "store"
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, len(channels), size, size, generator=generator) * 3 - 10
+    if unit == "digital":
+        x = (x * 5 + 150).clamp(0, 255).round()
+    split = split or ["train"] * n
     create(store, unit=unit, channels=channels, size=size)
     for k in range(0, n, per):
         some = x[k:k + per]
-        publish_shard(store, f"s{k:04}", pack(some, unit), dict(source=["noise"] * len(some), split=(split or ["train"] * n)[k:k + per], row=range(k, k + len(some))))
+        rows = range(k, k + len(some))
+        columns = dict(source=["noise"] * len(some), split=split[k:k + per], row=rows)
+        write_shard(store, f"s{k:04}", pack(some, unit), columns)
     return store, x
 
 
 def test_a_shard_is_there_whole_or_not_at_all():
     store, x = made_store()
-    np.testing.assert_array_equal(np.load(store / "shards/s0003.npy"), pack(x[3:], "db"))            # any numpy reads it
-    test_eq(sorted(p.name for p in store.rglob("*") if p.is_file()), ["s0000.npy", "s0000.parquet", "s0003.npy", "s0003.parquet", "store.json"])
+    array = np.load(store / "shards/s0003.npy")               # any numpy reads it
+    np.testing.assert_array_equal(array, pack(x[3:], "db"))
+    files = sorted(p.name for p in store.rglob("*") if p.is_file())
+    test_eq(files, ["s0000.npy", "s0000.parquet", "s0003.npy", "s0003.parquet",
+                    "store.json"])
     table, shards, notes = read_manifest(store)
-    test_eq((table.num_rows, table.column_names, notes), (6, list(COLUMNS), dict(unfinished=2)))
+    test_eq((table.num_rows, table.column_names), (6, list(COLUMNS)))
+    test_eq(notes, dict(unfinished=2))
     test_eq(shards["s0003"][0], (store / "shards/s0003.npy").stat().st_size)
-    for call in range(2):                                                   # stopped at the first and at the second rename
+
+    real = os.replace
+    for call in range(2):                     # stopped at the first, the second rename
         store, x = made_store()
-        real, seen = os.replace, []
-        def replace(a, b): seen.append(b); return real(a, b) if len(seen) <= call else (_ for _ in ()).throw(KeyboardInterrupt())
-        with mock.patch("os.replace", replace):
-            try: publish_shard(store, "more", pack(x, "db"), {})
-            except KeyboardInterrupt: pass
+        seen = []
+
+        def replace(a, b):
+            seen.append(b)
+            if len(seen) > call:
+                raise KeyboardInterrupt
+            return real(a, b)
+
+        with mock.patch("os.replace", replace), expect_fail(KeyboardInterrupt):
+            write_shard(store, "more", pack(x, "db"), {})
         test_eq(len(StoreTiles(store)), 6)
-        test_eq([p for p in store.rglob("*.tmp")], [])
+        test_eq(list(store.rglob("*.tmp")), [])
 
 
 def test_a_full_disk_is_told_and_the_store_still_opens():
     store, x = made_store()
-    class Full(io.BytesIO):
-        def write(self, data): raise OSError(28, "No space left on device")
-    with mock.patch("builtins.open", lambda *a, **k: Full()): test_fail(lambda: publish_shard(store, "more", pack(x, "db"), {}), contains="No space left on device). What is finished is safe")
+    full = OSError(28, "No space left on device")
+    with mock.patch("os.fsync", side_effect=full):
+        test_fail(lambda: write_shard(store, "more", pack(x, "db"), {}),
+                  contains="No space left on device). What is finished is safe")
     test_eq(len(StoreTiles(store)), 6)
 
 
-def test_other_settings_are_refused():
-    store, x = made_store()
-    test_fail(lambda: create(store, unit="db", channels=("VV",), size=32), contains="size was 16, is 32")
-    create(store, unit="db", channels=("VV",), size=16)
-    (store / "store.json").write_text("{")
-    test_fail(lambda: create(store, unit="db", channels=("VV",), size=16), contains="damaged")
-    other = Path(tempfile.mkdtemp()); (other / "letter.txt").write_text("mine")
-    test_fail(lambda: create(other, unit="db", channels=("VV",), size=16), contains="other things in it")
-
-
 def test_a_store_gives_back_what_was_put_in():
-    for unit, names in [("db", ("VV",)), ("digital", ("any",)), ("db", ("VV", "VH"))]:
-        store, x = made_store(unit=unit, channels=names); tiles = StoreTiles(store)
-        test_eq((tiles.unit, tiles.channels, tiles.names, tiles.size, len(tiles)), (unit, len(names), names, 16, 6))
+    kinds = [("db", ("VV",)), ("digital", ("any",)), ("db", ("VV", "VH"))]
+    for unit, names in kinds:
+        store, x = made_store(unit=unit, channels=names)
+        tiles = StoreTiles(store)
+        test_eq((tiles.unit, tiles.channels, tiles.names), (unit, len(names), names))
+        test_eq((tiles.size, len(tiles)), (16, 6))
         got = tiles.batch([4, 0, 4])
-        assert got.dtype == torch.float32 and (got - x[[4, 0, 4]]).abs().max() <= 1 / 500
+        assert got.dtype == torch.float32
+        assert (got - x[[4, 0, 4]]).abs().max() <= 1 / 500
         test_eq(tiles.fingerprint, StoreTiles(store).fingerprint)
-    test_ne(StoreTiles(made_store(seed=1)[0]).fingerprint, StoreTiles(made_store(seed=2)[0]).fingerprint)
+    one, two = (StoreTiles(made_store(seed=seed)[0]) for seed in (1, 2))
+    test_ne(one.fingerprint, two.fingerprint)
 
 
 def test_smaller_tiles_are_windows_that_depend_on_seed_and_epoch():
-    store, x = made_store(size=32); small, whole = StoreTiles(store, 16), StoreTiles(store)
+    store, x = made_store(size=32)
+    small, whole = StoreTiles(store, 16), StoreTiles(store)
+    full = whole.batch([5])[0, 0]
+    windows = full.unfold(0, 16, 1).unfold(1, 16, 1)
     places = set()
     for epoch in range(40):
-        tile, full = small.batch([5], epoch)[0, 0], whole.batch([5])[0, 0]
-        windows = full.unfold(0, 16, 1).unfold(1, 16, 1)
-        places |= {tuple(p) for p in (windows == tile).all(-1).all(-1).nonzero().tolist()}
+        tile = small.batch([5], epoch)[0, 0]
+        found = (windows == tile).all(-1).all(-1).nonzero()
+        places |= set(map(tuple, found.tolist()))
     assert len(places) > 20
-    assert torch.equal(small.batch([1, 2], 3), StoreTiles(store, 16).batch([2, 1], 3).flip(0))
+    again = StoreTiles(store, 16).batch([2, 1], 3).flip(0)
+    assert torch.equal(small.batch([1, 2], 3), again)
     test_fail(lambda: StoreTiles(store, 64), contains="its tiles have 32 pixels")
 
 
 def test_splits_are_kept_apart():
     store, x = made_store(split=["train", "val", "train", "train", "test", "val"])
-    test_eq({s: len(StoreTiles(store, split=s)) for s in ("train", "val", "test")}, dict(train=3, val=2, test=1))
-    test_eq((len(StoreTiles(store)), len(StoreTiles(store, split="all")), len(StoreTiles(store, table=read_manifest(store)[0].slice(0, 2)))), (3, 6, 1))
+    splits = ("train", "val", "test", "all")
+    sizes = {s: len(StoreTiles(store, split=s)) for s in splits}
+    test_eq(sizes, dict(train=3, val=2, test=1, all=6))
+    test_eq(len(StoreTiles(store)), 3)
+    test_eq(len(StoreTiles(store, table=read_manifest(store)[0].slice(0, 2))), 1)
     assert (StoreTiles(store, split="val").batch([1]) - x[5]).abs().max() < 1 / 500
     test_fail(lambda: StoreTiles(store, split="holiday"), contains="'holiday'")
     test_fail(lambda: StoreTiles("/no/such/store"), contains="no store")
@@ -106,43 +149,62 @@ def test_splits_are_kept_apart():
 
 def flip(path, at):
     "Change one bit of a file."
-    data = bytearray(path.read_bytes()); data[at] ^= 4; path.write_bytes(data)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
 
-def cut_short(path, size): path.write_bytes(path.read_bytes()[:size])
-TILE = 16 * 16 * 2                                                     # bytes of a tile of `made_store`, after a header of 128
+
+def cut_short(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+TILE = 16 * 16 * 2          # bytes of a tile of `made_store`, after a header of 128
 
 
 def test_damage_is_named_and_training_goes_on():
-    for harm, wanted in [(lambda p: flip(p, 128 + TILE + 3), [1]), (lambda p: cut_short(p, 128 + 2 * TILE + 9), [2]), (lambda p: p.unlink(), [0, 1, 2]),
-                         (lambda p: flip(p, 3), [0, 1, 2]), (lambda p: p.write_bytes(b""), [0, 1, 2])]:
-        store, x = made_store(12); clean = StoreTiles(store).batch(range(12))
+    harms = [(lambda p: flip(p, 128 + TILE + 3), [1]),
+             (lambda p: cut_short(p, 128 + 2 * TILE + 9), [2]),
+             (lambda p: p.unlink(), [0, 1, 2]),
+             (lambda p: flip(p, 3), [0, 1, 2]),
+             (lambda p: p.write_bytes(b""), [0, 1, 2])]
+    for harm, wanted in harms:
+        store, x = made_store(12)
+        clean = StoreTiles(store).batch(range(12))
         test_eq(verify(store), (12, []))
-        opened = StoreTiles(store, max_bad=0.5); opened.batch([3])            # damage may come while a shard is open, too
+        opened = StoreTiles(store, max_bad=0.5)
+        opened.batch([3])                   # damage may come while a shard is open, too
         harm(store / "shards/s0003.npy")
         n, bad = verify(store)
         test_eq([(k, i) for k, i, _ in bad], [("s0003", i) for i in wanted])
-        for tiles in (StoreTiles(store, max_bad=0.5), StoreTiles(store, max_bad=0.5)):
-            got = tiles.batch(range(12)); again = tiles.batch(range(12))
-            lost = [3 + i for i in wanted]
-            test_eq(sorted(tiles.skipped), lost)
-            assert torch.equal(got, again) and all(torch.equal(got[i], clean[i]) for i in set(range(12)) - set(lost))
-            for i in lost: assert any(torch.equal(got[i], clean[j]) for j in set(range(12)) - set(lost))   # a stand-in, whole
-        test_fail(lambda: StoreTiles(store, max_bad=0.01).batch(range(12)), contains="are damaged")
+        lost = {3 + i for i in wanted}
+        for tiles in [StoreTiles(store, max_bad=0.5) for _ in range(2)]:
+            got = tiles.batch(range(12))
+            test_eq(set(tiles.skipped), lost)
+            assert torch.equal(got, tiles.batch(range(12)))
+            assert all(torch.equal(got[i], clean[i]) for i in set(range(12)) - lost)
+            for i in lost:                                          # a stand-in, whole
+                assert any(torch.equal(got[i], other) for other in clean)
+                assert not torch.equal(got[i], clean[i])
+        test_fail(lambda: StoreTiles(store, max_bad=0.01).batch(range(12)),
+                  contains="are damaged")
 
 
 def test_a_shard_swapped_for_another_is_noticed():
     store, x = made_store()
-    (store / "shards/s0000.npy").write_bytes((store / "shards/s0003.npy").read_bytes())
+    first, second = store / "shards/s0000.npy", store / "shards/s0003.npy"
+    first.write_bytes(second.read_bytes())
     test_eq(len(verify(store)[1]), 3)
-    np.save(store / "shards/s0000.npy", np.zeros((3, 1, 8, 8), "int16"))    # or for one of other tiles
+    np.save(first, np.zeros((3, 1, 8, 8), "int16"))          # or for one of other tiles
     test_fail(lambda: StoreTiles(store).batch([0]), contains="damaged")
     (store / "parts/s0003.parquet").write_bytes(b"PAR1")
     test_fail(lambda: StoreTiles(store), contains="s0003.parquet: damaged")
 
 
 def test_the_solutions_of_this_page_are_right():
-    test_close(460_532 * 512 ** 2 * 2 / 1e9, 241, eps=.5); test_close(500 * 75e-6, .04, eps=.005)
-    def worst(db, half=10 / 65_536 / 2): return 10 * np.log10(1 + half / 10 ** (db / 10))
-    test_close((worst(-10), worst(-35)), (.003, .94), eps=.01)
+    test_close(460_532 * 512 ** 2 * 2 / 1e9, 241, eps=.5)
+    test_close(500 * 75e-6, .04, eps=.005)
+    half = 10 / 65_536 / 2
+    worst = [10 * np.log10(1 + half / 10 ** (db / 10)) for db in (-10, -35)]
+    test_close(worst, [.003, .94], eps=.01)
     x = torch.linspace(-40, 10, 9973)
     assert (unpack(pack(x, "db"), "db") - x).abs().max() < .00196
