@@ -39,7 +39,7 @@ def cutting(folder, side, file):   # for scene and store; of the scene, pixels; 
     "({name: function}, tiles): all windows read and no more, and all cut, checked and published."
     path = write_fields(Path(folder) / "in/scene.tif", side, **file)
     s = Settings((Source(str(path), path.name, unit="db" if "db" in file else "amplitude", bands=("VV",)),)); jobs, _ = plan(s)
-    work = [(y, x, h, w) for job in jobs for _, _, (y, x, h, w) in job.work]
+    work = [(y, x, h, w) for job in jobs for _, (y, x, h, w) in job.work]
     def read():
         with rasterio.open(path) as f:
             for y, x, h, w in work: f.read(window=((y, y + h), (x, x + w)), out_dtype="float32")

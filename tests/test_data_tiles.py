@@ -139,10 +139,10 @@ def test_open_tiles_knows_its_sources():
     test_is(type(open_tiles(coded_folder(), 64, "intensity")), FolderTiles)
     test_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")
     pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
-    from di3cl.store import create, pack, publish_shard
+    from di3cl.store import create, pack, write_shard
     store = Path(tempfile.mkdtemp()) / "store"
     create(store, unit="db", channels=["VV"], size=64)
-    publish_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), {})
+    write_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), {})
     tiles = open_tiles(store, 32)
     test_is(type(tiles), StoreTiles)
     test_eq(tiles.batch([0, 1]).shape, (2, 1, 32, 32))

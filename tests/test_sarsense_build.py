@@ -7,157 +7,255 @@ from di3cl.sarsense.build import *
 
 import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
-import json, os, subprocess, sys, tempfile, time
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
-import numpy as np, rasterio, torch
+import numpy as np
+import rasterio
 from fastcore.test import *
-from testing import write_scene
-from di3cl.sar import SarError
-from di3cl.sarsense.sources import Settings, Source, read_settings
+from testing import heard, write_scene
+from di3cl.files import SarError, exclusive
+from di3cl.sarsense.sources import Settings, Source
 from di3cl.store import StoreTiles, read_manifest, verify
 
 
 def noise(h=64, w=64, bands=1, seed=0):
+    "A patchwork of fields under speckle, in dB."
     rng = np.random.default_rng(seed)
-    return (10 * np.log10(rng.gamma(4, .25, (bands, h, w)) * np.kron(10 ** rng.uniform(-2, 0, (bands, -(-h // 8), -(-w // 8))), np.ones((8, 8)))[:, :h, :w])).astype("float32")
+    power = rng.gamma(4, .25, (bands, h, w))
+    fields = 10 ** rng.uniform(-2, 0, (bands, -(-h // 8), -(-w // 8)))
+    power *= np.kron(fields, np.ones((8, 8)))[:, :h, :w]
+    return (10 * np.log10(power)).astype("float32")
+
 
 def archive(n=6, h=96, w=128, **kw):
-    "A folder of n scenes, 60 km apart; settings that cut it to tiles of 32 pixels, a few to a shard."
+    "A folder of n scenes, 60 km apart; settings for tiles of 32 pixels, few a shard."
     folder = Path(tempfile.mkdtemp())
-    for k in range(n): write_scene(folder / f"in/{k}.tif", noise(h, w, seed=k), origin=(500_000, 5_000_000 + 60_000 * k))
-    return folder, Settings((Source(str(folder / "in"), "in", unit="db", bands=("VV",)),), **dict(size=32, shard_mb=0.02) | kw)
+    for k in range(n):
+        write_scene(folder / f"in/{k}.tif", noise(h, w, seed=k),
+                    origin=(500_000, 5_000_000 + 60_000 * k))
+    source = Source(str(folder / "in"), "in", unit="db", bands=("VV",))
+    return folder, Settings((source,), **dict(size=32, shard_mb=0.02) | kw)
+
 
 def contents(store):
-    "What a finished store holds, byte for byte: {place: (crc, split)} and the files of its shards."
-    table = read_manifest(store)[0].to_pylist()
-    return [(r["file"], r["row"], r["col"], r["polarisation"], r["crc"], r["split"], r["shard"], r["index"]) for r in table], {p.name: p.read_bytes() for p in sorted((store / "shards").iterdir())}
+    "What a finished store holds, byte for byte: rows of its manifest, and its shards."
+    keys = ("file", "row", "col", "polarisation", "crc", "split", "shard", "index")
+    rows = [[row[k] for k in keys] for row in read_manifest(store)[0].to_pylist()]
+    return rows, {p.name: p.read_bytes() for p in sorted((store / "shards").iterdir())}
+
+
+def forkserver():
+    "Processes that have imported the builder."
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["di3cl.sarsense.build"])
+    return context
 
 
 def test_a_store_is_the_same_however_it_was_built():
     folder, s = archive()
-    notes = build(s, folder / "a"); reference = contents(folder / "a")
-    test_eq((notes["counts"], notes["scenes"], len(reference[0])), ({"kept": 72}, 6, 72))
-    assert len(reference[1]) == 6 and verify(folder / "a") == (72, [])
-    build(s, folder / "b", workers=2); test_eq(contents(folder / "b"), reference)
-    with mock.patch("di3cl.sarsense.build.run_job", side_effect=AssertionError): build(s, folder / "b")                # a second build does nothing
+    notes = build(s, folder / "a")
+    reference = contents(folder / "a")
+    test_eq((notes["counts"], notes["scenes"]), ({"kept": 72}, 6))
+    test_eq((len(reference[0]), len(reference[1])), (72, 6))
+    test_eq(verify(folder / "a"), (72, []))
+    build(s, folder / "b", workers=2)
+    test_eq(contents(folder / "b"), reference)
+    with mock.patch("di3cl.sarsense.build.run_job", side_effect=AssertionError):
+        build(s, folder / "b")                             # a second build does nothing
     test_eq(contents(folder / "b"), reference)
     tiles = StoreTiles(folder / "a", split="all").batch(range(72))
     row = read_manifest(folder / "a")[0].to_pylist()[30]
-    with rasterio.open(row["file"]) as f: test_close(tiles[30, 0].numpy(), f.read(1)[row["row"]:row["row"] + 32, row["col"]:row["col"] + 32], eps=0.003)
+    with rasterio.open(row["file"]) as f:
+        y, x = row["row"], row["col"]
+        test_close(tiles[30, 0].numpy(), f.read(1)[y:y + 32, x:x + 32], eps=0.003)
 
 
 def test_the_second_builder_is_refused():
-    folder, s = archive(1); build(s, store := folder / "store")
-    with only_builder(store):
-        with expect_fail(SarError, contains=f"process {os.getpid()}"):
-            build(s, store)
-    (store / "shards/.s0009.npy.12.tmp").write_bytes(b"half")               # left behind by a builder that was killed
-    with only_builder(store): test_eq(list(store.rglob("*.tmp")), [])
+    folder, s = archive(1)
+    store = folder / "store"
+    build(s, store)
+    with exclusive(store):
+        test_fail(lambda: build(s, store), contains="another process is at work on it")
+    (store / "shards/.s0009.npy.12.tmp").write_bytes(b"half")   # of a killed builder
+    build(s, store)
+    test_eq(list(store.rglob("*.tmp")), [])
 
 
 def test_helpers_end_with_their_builder():
-    from multiprocessing import get_context
-    builder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    (start_method := get_context("forkserver")).set_forkserver_preload(["di3cl.sarsense.build"])
-    (helper := start_method.Process(target=_watch, args=(builder.pid,))).start(); helper.join(1)
-    assert helper.is_alive()
-    builder.kill(); builder.wait(); helper.join(10); test_eq(helper.exitcode, 1)
+    psutil = pytest.importorskip("psutil")
+    program = """
+import os, time
+from di3cl.sarsense.build import make_executor
+with make_executor(2) as executor:
+    print(executor.submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
+    builder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    helper = psutil.Process(int(builder.stdout.readline()))
+    assert helper.is_running()
+    builder.kill()
+    builder.communicate()
+    for _ in range(100):
+        if not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("the helper lives on")
 
 
 def test_killed_at_any_moment_and_resumed():
-    from multiprocessing import get_context
-    (start_method := get_context("forkserver")).set_forkserver_preload(["di3cl.sarsense.build"])
     folder, s = archive(8)
-    build(s, folder / "whole"); reference = contents(folder / "whole")
+    build(s, folder / "whole")
+    reference = contents(folder / "whole")
     rng, seen = np.random.default_rng(0), []
     for k in range(8):
         store = folder / f"killed{k}"
-        (child := start_method.Process(target=build, args=(s, str(store)))).start()
-        parts = rng.integers(8)                                                       # as many, and a little later
-        while child.is_alive() and len(list(store.glob("parts/*.parquet"))) < parts: time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.03)); child.kill(); child.join()
-        try: n, bad = verify(store); test_eq(bad, []); seen.append(n)                # no part of a tile is ever to be seen
-        except SarError: seen.append(0)                                               # before the first shard
+        child = forkserver().Process(target=build, args=(s, str(store)))
+        child.start()
+        parts = rng.integers(8)                            # as many, and a little later
+        while child.is_alive() and len(list(store.glob("parts/*.parquet"))) < parts:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.03))
+        child.kill()
+        child.join()
+        n = 0
+        if list(store.glob("parts/*.parquet")):
+            n, bad = verify(store)
+            test_eq(bad, [])                      # no part of a tile is ever to be seen
+        seen.append(n)
         build(s, store)
         test_eq(contents(store), reference)
         test_eq(list(store.rglob("*.tmp")), [])
-    assert len(set(seen)) > 1, seen                                                   # not all at the same moment
+    assert len(set(seen)) > 1, seen                         # not all at the same moment
 
 
 def test_changed_sources_are_told_and_cut_anew():
-    folder, s = archive(4); store = folder / "store"; build(s, store); before = contents(store)
-    write_scene(folder / "in/2.tif", noise(96, 128, seed=99), origin=(500_000, 5_120_000))
+    folder, s = archive(4)
+    store = folder / "store"
+    build(s, store)
+    before = contents(store)
+    write_scene(folder / "in/2.tif", noise(96, 128, seed=99),
+                origin=(500_000, 5_120_000))
     (folder / "in/3.tif").unlink()
-    with mock.patch("di3cl.sarsense.build._log.warning") as log: build(s, store)
-    assert "2 source files changed" in log.call_args[0][0] and "in/2.tif" in log.call_args[0][0]
-    after = contents(store); fresh = folder / "fresh"; build(s, fresh)
-    test_eq(after, contents(fresh)); assert after != before and len(after[0]) == 36
-    test_fail(lambda: build(Settings(s.sources, size=64), store), contains="size was 32, is 64")
-    victim = next((store / "shards").iterdir()); victim.write_bytes(victim.read_bytes()[:200]); build(s, store)        # a damaged shard of known size is made again
+    with heard() as log:
+        build(s, store)
+    assert "2 source files changed" in log[0] and "in/2.tif" in log[0]
+    after = contents(store)
+    build(s, folder / "fresh")
+    test_eq(after, contents(folder / "fresh"))
+    assert after != before and len(after[0]) == 36
+    other = Settings(s.sources, size=64)
+    test_fail(lambda: build(other, store), contains="size was 32, is 64")
+    victim = next((store / "shards").iterdir())
+    victim.write_bytes(victim.read_bytes()[:200])
+    build(s, store)                                    # a shard cut short is made again
     test_eq(contents(store), after)
 
 
 def test_bad_files_are_named_and_counted():
     folder, s = archive(3)
-    write_scene(folder / "in/nocrs.tif", noise(), crs=None); (folder / "in/empty.tif").write_bytes(b""); (folder / "in/text.tif").write_bytes(b"hello")
-    write_scene(folder / "in/turned.tif", noise()); write_scene(folder / "in/small.tif", noise(20, 90))
-    with rasterio.open(folder / "in/turned.tif", "r+") as f: f.transform = rasterio.Affine(10, 3, 0, 3, -10, 0)
-    cut_short = write_scene(folder / "in/short.tif", noise(96, 128)); cut_short.write_bytes(cut_short.read_bytes()[:9000])
-    write_scene(folder / "in/tagged.tif", noise()); 
-    with rasterio.open(folder / "in/tagged.tif", "r+") as f: f.update_tags(unit="amplitude")
+    scenes = folder / "in"
+    write_scene(scenes / "nocrs.tif", noise(), crs=None)
+    write_scene(scenes / "small.tif", noise(20, 90))
+    write_scene(scenes / "tagged.tif", noise(), tags=dict(unit="amplitude"))
+    write_scene(scenes / "turned.tif", noise(),
+                transform=rasterio.Affine(10, 3, 0, 3, -10, 0))
+    (scenes / "empty.tif").write_bytes(b"")
+    (scenes / "text.tif").write_bytes(b"hello")
+    short = write_scene(scenes / "short.tif", noise(96, 128))
+    short.write_bytes(short.read_bytes()[:9000])
     notes = build(s, folder / "store")
-    test_eq({Path(k).stem: next(w for w in ("no map coordinates", "0 bytes", "no raster", "rotated", "hold no tile", "cut short", "tagged amplitude") if w in v) for k, v in notes["skipped"].items()},
-            dict(nocrs="no map coordinates", empty="0 bytes", text="no raster", turned="rotated", small="hold no tile", short="cut short", tagged="tagged amplitude"))
+    wanted = dict(nocrs="no map coordinates", empty="0 bytes", text="no raster",
+                  turned="rotated", small="hold no tile", short="cut short",
+                  tagged="tagged amplitude")
+    said = {Path(path).stem: why for path, why in notes["skipped"].items()}
+    test_eq(set(said), set(wanted))
+    for name, why in wanted.items():
+        assert why in said[name], said[name]
     test_eq((notes["scenes_skipped"], notes["counts"]["kept"]), (7, 36))
 
 
 def test_wrong_settings_stop_before_work():
-    folder, s = archive(2); store = folder / "store"
+    folder, s = archive(2)
+    path = str(folder / "in")
+
+
+    def refused(source, why, **kw):
+        settings = Settings((source,), **dict(size=32) | kw)
+        test_fail(lambda: build(settings, folder / why[:6]), contains=why)
+
+
+    db = Source(path, "in", unit="db")
+    two = Source(path, "in", unit="db", bands=("VV", "VH"))
     with mock.patch("di3cl.sarsense.build.run_job", side_effect=AssertionError):
-        test_fail(lambda: build(Settings((Source(str(folder / "in"), "in"),), size=32), store), contains="no unit is declared")
-        test_fail(lambda: build(Settings((Source(str(folder / "in"), "in", unit="db", bands=("VV", "VH")),), size=32), store), contains="none of its 2 scenes can be used")
-        test_fail(lambda: build(Settings((Source(str(folder / "in"), "in", unit="db"),), size=512), folder / "large"), contains="hold no tile of 512")
-        test_fail(lambda: build(Settings(s.sources, size=32, channels=("VV", "VH")), folder / "two"), contains="wants VV, VH")
-    test_fail(lambda: build(Settings(s.sources, size=32, min_spread=90.), folder / "none"), contains="no tile was kept (24 constant")
+        refused(Source(path, "in"), "no unit is declared")
+        refused(two, "none of its 2 scenes can be used")
+        refused(db, "hold no tile of 512", size=512)
+        refused(s.sources[0], "wants VV, VH", channels=("VV", "VH"))
+    refused(s.sources[0], "no tile was kept (24 constant", min_spread=90.)
 
 
 def test_a_full_disk_stops_the_build_and_the_store_opens():
-    folder, s = archive(6); store, real, written = folder / "store", os.fsync, []
+    folder, s = archive(6)
+    store, real, written = folder / "store", os.fsync, []
+
+
     def full(fd):
         written.append(fd)
-        if len(written) > 9: raise OSError(28, "No space left on device")
+        if len(written) > 9:
+            raise OSError(28, "No space left on device")
         return real(fd)
-    with mock.patch("os.fsync", full): test_fail(lambda: build(s, store), contains="No space left on device). What is finished is safe")
-    n, bad = verify(store); assert 0 < n < 72 and not bad
+
+
+    with mock.patch("os.fsync", full):
+        test_fail(lambda: build(s, store),
+                  contains="No space left on device). What is finished is safe")
+    n, bad = verify(store)
+    assert 0 < n < 72 and not bad
     StoreTiles(store).batch(range(n))
-    build(s, store); build(s, folder / "whole"); test_eq(contents(store), contents(folder / "whole"))
+    build(s, store)
+    build(s, folder / "whole")
+    test_eq(contents(store), contents(folder / "whole"))
 
 
 def test_near_duplicates_are_found_across_the_whole_store():
-    folder, s = archive(4); x = noise(96, 128, seed=0)
-    write_scene(folder / "in/again.tif", (x * 8).round() / 8 + 0.5, origin=(500_000, 8_000_000))                # the first scene, recalibrated, coarser, elsewhere in the list
+    folder, s = archive(4)
+    copy = (noise(96, 128, seed=0) * 8).round() / 8 + 0.5     # recalibrated, coarser
+    write_scene(folder / "in/again.tif", copy, origin=(500_000, 8_000_000))
     notes = build(s, folder / "store")
     test_eq(notes["counts"], {"kept": 48, "duplicate": 12})
-    assert sum(Path(f).stem in ("0", "again") for f in read_manifest(folder / "store")[0]["file"].to_pylist()) == 12
+    files = read_manifest(folder / "store")[0]["file"].to_pylist()
+    test_eq(sum(Path(file).stem in ("0", "again") for file in files), 12)
 
 
 def test_a_dask_cluster_builds_the_same_store():
     pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     from distributed import LocalCluster
-    folder, s = archive(3); build(s, folder / "here")
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster: build(s, folder / "there", scheduler=cluster.scheduler_address)
+    folder, s = archive(3)
+    build(s, folder / "here")
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False,
+                      dashboard_address=None) as cluster:
+        build(s, folder / "there", scheduler=cluster.scheduler_address)
     test_eq(contents(folder / "there"), contents(folder / "here"))
-    test_fail(lambda: build(s, folder / "nowhere", scheduler="tcp://127.0.0.1:1"), contains="no Dask scheduler answers")
+    test_fail(lambda: build(s, folder / "nowhere", scheduler="tcp://127.0.0.1:1"),
+              contains="no Dask scheduler answers")
 
 
 def test_the_solutions_of_this_page_are_right():
     folder, s = archive(2)
-    build(s, store := folder / "store")
-    test_fail(lambda: build(archive(2, min_valid=.8)[1], store), contains="min_valid was 0.9, is 0.8")
-    jobs, _ = plan(s)
-    paths = [store / "shards" / f"{jobs[0].key}.npy", store / "parts" / f"{jobs[0].key}.parquet"]
-    once = [p.read_bytes() for p in paths]
-    run_job(jobs[0], s, store)
-    test_eq([p.read_bytes() for p in paths], once)
+    store = folder / "store"
+    build(s, store)
+    test_fail(lambda: build(archive(2, min_valid=.8)[1], store),
+              contains="min_valid was 0.9, is 0.8")
+    (job, *_), _ = plan(s)
+    paths = [store / f"shards/{job.key}.npy", store / f"parts/{job.key}.parquet"]
+    once = [path.read_bytes() for path in paths]
+    run_job(job, s, store)
+    test_eq([path.read_bytes() for path in paths], once)

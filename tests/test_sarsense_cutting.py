@@ -5,196 +5,292 @@ from di3cl.sarsense.cutting import *
 
 
 
-import numpy as np, torch
-from fastcore.test import *
-from di3cl.sarsense.sources import Settings
-
-
-def test_hashes_propose_and_speckle_decides():
-    rng = np.random.default_rng(0); hashes = rng.integers(0, 2**63, 3000).astype("uint64")
-    for k, bits in enumerate([0, 1, 3, 4]):                                       # planted copies, by how many bits they differ
-        flips = sum(1 << int(b) for b in rng.choice(64, bits, replace=False)); hashes[2000 + k] = hashes[k] ^ np.uint64(flips)
-    test_eq(propose(hashes), [(0, 2000), (1, 2001), (2, 2002)])
-    all_pairs = {(i, j) for i in range(400) for j in range(i + 1, 400) if bin(int(hashes[i] % 64) ^ int(hashes[j] % 64)).count("1") <= 3}    # against every pair, where all are close
-    test_eq(set(propose((hashes[:400] % 64), reach=400)), all_pairs)
-    power = np.kron(10 ** np.random.default_rng(5).uniform(-2, 0, (8, 8)), np.ones((8, 8)))
-    look1, look2 = (10 * np.log10(power * np.random.default_rng(s).gamma(4, .25, power.shape)) for s in (1, 2))
-    tiles = [torch.tensor(t, dtype=torch.float32)[None] for t in (look1, (look1 * 2).round() / 2 + 0.7, look2)]
-    same = np.zeros(3, "uint64")                                                  # all of them proposed
-    test_eq(duplicates(same, ["VV"] * 3, lambda i: tiles[i], 0.8), {1})
-    test_eq(duplicates(same, ["VV", "VH", "VV"], lambda i: tiles[i], 0.8), set())
-                          # the copy goes, the other day stays
-    assert np.corrcoef(look1.ravel(), look2.ravel())[0, 1] > 0.8                  # though its pixels agree almost as well
-
-
-def test_splits_keep_blocks_together():
-    rng = np.random.default_rng(0); lon, lat = rng.uniform(-180, 180, 4000), np.degrees(np.arcsin(rng.uniform(-1, 1, 4000)))
-    s = Settings((), shares=(0.6, 0.2, 0.2), block_km=50.)
-    names = draw_splits(lon, lat, ["f"] * 4000, [None] * 4000, s)
-    for k, share in zip(("train", "val", "test"), s.shares): test_close(names.count(k) / 4000, share, eps=0.03)
-    near = draw_splits(lon + 1e-4, lat, ["f"] * 4000, ["val"] * 10 + [None] * 3990, s)
-    assert sum(a == b for a, b in zip(names[10:], near[10:])) > 3950 and set(near[:10]) == {"val"}
-    test_eq(names[:50], draw_splits(lon[:50], lat[:50], ["g"] * 50, [None] * 50, s))                       # whatever else is there
-    r, c = ground_block(lon, lat, 50.); blocks = {}
-    for k, b in enumerate(zip(r, c)): blocks.setdefault(b, set()).add(names[k])
-    assert all(len(v) == 1 for v in blocks.values())
-    test_eq(len(set(draw_splits([np.nan] * 4, [np.nan] * 4, ["a/x.png"] * 4, [None] * 4, s))), 1)          # without coordinates: the file
-
-
-def test_splits_keep_their_distance():
-    rng = np.random.default_rng(0); side = 0.0115                                                           # 1.28 km
-    for lon0, lat0 in ((10, 46), (179.7, 10), (20, -70)):                                                   # one on the date line
-        w, s_ = (v.flatten() for v in np.meshgrid(lon0 + np.arange(60) * side / np.cos(np.radians(lat0)), lat0 + np.arange(60) * side))
-        wide = side / np.cos(np.radians(lat0)); lon, lat = (w + wide / 2 + 180) % 360 - 180, s_ + side / 2
-        for km in (0., 2.):
-            drawn = draw_splits(lon, lat, ["f"] * 3600, [None] * 3600, Settings((), shares=(0.6, 0.2, 0.2), block_km=15.))
-            left = leave_edges(drawn, w, s_, w + wide, s_ + side, [None] * 3600, km)
-            assert all(a == b or b == "edge" for a, b in zip(drawn, left)) and left.count("test") == drawn.count("test") > 0
-            x, y = w * np.cos(np.radians(lat0)) * 111.2, s_ * 111.2                                        # flat, km: a second way to see it
-            for a, b in (("train", "test"), ("train", "val"), ("val", "test")):
-                i, j = (np.flatnonzero(np.array(left) == k) for k in (a, b))
-                gap = np.hypot(*(np.maximum(np.abs(v[i][:, None] - v[j]) - 1.28, 0) for v in (x, y))).min()     # edge to edge
-                assert gap > max(km, 0.5), (a, b, gap)                                                          # a row of tiles, at least
-            lost = left.count("edge") / 3600; assert 0 < lost < (0.3 if km else 0.2), lost
-
-
-def test_what_is_set_by_hand_stays_and_others_give_way():
-    w, s_ = (v.flatten() for v in np.meshgrid(10 + np.arange(9) * 0.01, np.arange(9) * 0.01)); box = w, s_, w + 0.01, s_ + 0.01
-    forced = ["test" if k == 40 else None for k in range(81)]                                                # one in the middle
-    left = leave_edges(["test" if f else "train" for f in forced], *box, forced, 0.)
-    test_eq({k for k, n in enumerate(left) if n == "edge"}, {30, 31, 32, 39, 41, 48, 49, 50}); test_eq(left[40], "test")     # those that touch it
-    both = ["train" if k % 2 else "test" for k in range(81)]
-    test_eq(leave_edges(both, *box, both, 5.), both)
-    nowhere = [np.full(4, np.nan)] * 4
-    test_eq(leave_edges(["train", "test"] * 2, *nowhere, [None] * 4, 5.), ["train", "test"] * 2)
-
-
-def test_the_solutions_of_this_page_are_right():
-    test_eq(250 * 170 / 25 ** 2, 68); test_close(.95 ** 68, .03, eps=.002)
-    edge = lambda km: 1 - (1 - 2 * 1.28 / km) ** 2
-    test_close([edge(km) for km in (10, 25, 100)], [.45, .19, .05], eps=.006); test_eq(round(250 * 170 / 100 ** 2), 4)
-
-
 import tempfile
+from itertools import product
 from pathlib import Path
 
-import numpy as np, rasterio, torch
+import numpy as np
+import rasterio
+import torch
 from fastcore.test import *
-import testing
-from di3cl.sar import SarError, multilook, speckle, to_unit
-from di3cl.sarsense.sources import Settings, Source, find_scenes, look
+from testing import write_scene
+from di3cl.files import SarError
+from di3cl.sar import multilook, speckle, to_unit
+from di3cl.sarsense.sources import Settings, Source, find_scenes, read_scene_header
 from di3cl.store import unpack
 
-def write_scene(*args, **kw): return str(testing.write_scene(*args, **kw))
 
 def ground(h=96, w=128, bands=1, looks=4, seed=0):
     "A patchwork of fields as power, under speckle."
     rng = np.random.default_rng(seed)
-    mean = np.kron(10 ** rng.uniform(-2, 0, (bands, -(-h // 16), -(-w // 16))), np.ones((16, 16)))[:, :h, :w]
+    fields = 10 ** rng.uniform(-2, 0, (bands, -(-h // 16), -(-w // 16)))
+    mean = np.kron(fields, np.ones((16, 16)))[:, :h, :w]
     return (mean * rng.gamma(looks, 1 / looks, mean.shape)).astype("float32")
+
 
 def cut_file(path, size=32, channels=("any",), store_unit="db", window=None, **kw):
     "Cut a file whole."
-    source = Source(str(path), "test", **{"unit": "intensity"} | kw); s = Settings((source,), size, store_unit, channels)
-    (scene,), source = find_scenes(source); l = look(scene, source, channels)
-    done = cut(scene, l, window or (0, 0, l.height, l.width), source, s)
-    return done._replace(tiles=np.array(done.tiles))
+    source = Source(str(path), "test", **{"unit": "intensity"} | kw)
+    s = Settings((source,), size, store_unit, channels)
+    (scene,), source = find_scenes(source)
+    header = read_scene_header(scene, source, channels)
+    whole = 0, 0, header.raster.height, header.raster.width
+    return cut(header, window or whole, source, s)
+
+
+def counts_of(*args, **kw):
+    "Tiles kept and rejected, by reason."
+    return dict(cut_file(*args, **kw).counts)
 
 
 def test_every_block_is_read_once():
-    for h, w, block, step in [(20000, 20000, (512, 512), 128), (5000, 7000, (256, 256), 192), (3000, 3000, (512, 512), 100), (20000, 20000, (1, 20000), 256), (16000, 25000, (8, 25000), 224),
-                              (700, 650, (512, 512), 128), (264, 264, (264, 264), 128), (1024, 1024, (1, 1024), 128), (900, 640, (1, 640), 512), (1300, 1300, (512, 512), 600)]:
+    cases = [
+        (20000, 20000, (512, 512), 128), (5000, 7000, (256, 256), 192),
+        (3000, 3000, (512, 512), 100), (20000, 20000, (1, 20000), 256),
+        (16000, 25000, (8, 25000), 224), (700, 650, (512, 512), 128),
+        (264, 264, (264, 264), 128), (1024, 1024, (1, 1024), 128),
+        (900, 640, (1, 640), 512), (1300, 1300, (512, 512), 600),
+    ]
+    for h, w, block, step in cases:
         windows, seen = read_windows(h, w, block, step), set()
         for y, x, a, b in windows:
-            assert min(a, b) >= step and y + a <= h and x + b <= w and a * b <= max(8.5 * AREA, (4 * step) ** 2)
-            for at, n, side, length in ((y, a, block[0], h), (x, b, block[1], w)): assert at % side == 0 and (n % side == 0 or at + n == length), (h, w, block, step)
-            blocks = {(i, j) for i in range(y // block[0], -(-(y + a) // block[0])) for j in range(x // block[1], -(-(x + b) // block[1]))}
-            assert not blocks & seen; seen |= blocks
-        got, possible = sum(a // step * (b // step) for _, _, a, b in windows), (h // step) * (w // step)
-        assert got >= 0.85 * possible, (h, w, block, step, got, possible)
+            assert min(a, b) >= step and y + a <= h and x + b <= w
+            assert a * b <= max(8.5 * AREA, (4 * step) ** 2)
+            for at, n, side, length in ((y, a, block[0], h), (x, b, block[1], w)):
+                assert at % side == 0 and (n % side == 0 or at + n == length)
+            rows = range(y // block[0], -(-(y + a) // block[0]))
+            cols = range(x // block[1], -(-(x + b) // block[1]))
+            blocks = set(product(rows, cols))
+            assert not blocks & seen
+            seen |= blocks
+        got = sum(a // step * (b // step) for _, _, a, b in windows)
+        assert got >= 0.85 * (h // step) * (w // step), (h, w, block, step, got)
     test_eq(read_windows(100, 500, (100, 500), 128), [])
 
 
 def test_averages_are_taken_of_power():
-    folder = Path(tempfile.mkdtemp()); power = ground(128, 128, looks=1)
-    for unit, x in dict(intensity=power, amplitude=np.sqrt(power), db=10 * np.log10(power)).items():
-        got = unpack(cut_file(write_scene(folder / f"{unit}.tif", x), 32, unit=unit, average=4).tiles, "db")
-        wanted = to_unit(multilook(torch.from_numpy(power)[0], 4), "intensity", "db")
+    folder, power = Path(tempfile.mkdtemp()), ground(128, 128, looks=1)
+    wanted = to_unit(multilook(torch.from_numpy(power)[0], 4), "intensity", "db")
+    same = dict(intensity=power, amplitude=np.sqrt(power), db=10 * np.log10(power))
+    for unit, x in same.items():
+        path = write_scene(folder / f"{unit}.tif", x)
+        got = unpack(cut_file(path, 32, unit=unit, average=4).tiles, "db")
         assert (got[0, 0] - wanted).abs().max() < 0.003
-    holes = power.copy(); holes[0, ::4, ::4] = np.nan                           # one pixel of sixteen without data: the mean of the other fifteen
-    got = unpack(cut_file(write_scene(folder / "holes.tif", holes), 32, average=4).tiles, "db")
-    blocks = holes[0].reshape(32, 4, 32, 4); np.testing.assert_allclose(got[0, 0], 10 * np.log10(np.nanmean(blocks, (1, 3))), atol=0.003)
+
+    holes = power.copy()
+    holes[0, ::4, ::4] = np.nan    # one pixel of sixteen: the mean of the other fifteen
+    path = write_scene(folder / "holes.tif", holes)
+    got = unpack(cut_file(path, 32, average=4).tiles, "db")
+    means = np.nanmean(holes[0].reshape(32, 4, 32, 4), (1, 3))
+    np.testing.assert_allclose(got[0, 0], 10 * np.log10(means), atol=0.003)
+
     numbers = np.random.default_rng(0).integers(0, 250, (64, 64)).astype("uint8")
-    got = cut_file(write_scene(folder / "digital.tif", numbers), 32, store_unit="digital", unit="digital", average=2, crs=False).tiles
-    np.testing.assert_allclose(got[0, 0], numbers.reshape(32, 2, 32, 2).mean((1, 3)), atol=0.5)
-    test_fail(lambda: cut_file(folder / "digital.tif", unit="digital"), contains="no formula")
+    path = write_scene(folder / "digital.tif", numbers)
+    kw = dict(unit="digital", average=2, crs=False)
+    got = cut_file(path, 32, store_unit="digital", **kw).tiles
+    means = numbers.reshape(32, 2, 32, 2).mean((1, 3))
+    np.testing.assert_allclose(got[0, 0], means, atol=0.5)
+    test_fail(lambda: convert(torch.ones(1), "digital", "db", Source(str(path))),
+              contains="no formula")
 
 
 def test_a_digital_store_holds_stated_stretches_of_decibels():
     x = np.linspace(-26, 6, 64 * 64, dtype="float32").reshape(64, 64)
     path = write_scene(Path(tempfile.mkdtemp()) / "a.tif", x)
-    got = cut_file(path, 64, store_unit="digital", unit="db", stretch=(-25., 5.)).tiles[0, 0]
-    np.testing.assert_array_equal(got, ((x + 25) / 30 * 255).round().clip(0, 255).astype("uint8"))
-    test_eq(dict(cut_file(path, 64, store_unit="digital", unit="db", stretch=(0., 30.)).counts), {"cut off": 1})    # the stretch itself is judged, too
+    kw = dict(store_unit="digital", unit="db")
+    got = cut_file(path, 64, stretch=(-25., 5.), **kw).tiles[0, 0]
+    wanted = ((x + 25) / 30 * 255).round().clip(0, 255).astype("uint8")
+    np.testing.assert_array_equal(got, wanted)
+    counts = counts_of(path, 64, stretch=(0., 30.), **kw)
+    test_eq(counts, {"cut off": 1})                  # the stretch itself is judged, too
 
 
 def test_looks_are_measured_and_hashes_see_likeness():
     g = torch.Generator().manual_seed(0)
     for looks in (1, 4, 16):
-        test_close(local_looks(speckle(torch.ones(20, 1, 128, 128), looks, g), "intensity").mean(), looks, eps=0.12 * looks)
-    x = torch.from_numpy(np.stack([10 * np.log10(ground(128, 128, looks=4, seed=k)) for k in range(40)]))
-    bits = lambda a, b: np.bitwise_count(a ^ b)
-    assert bits(dhash(x), dhash((x * 4).round() / 4 + 1)).max() <= 3               # coarser numbers, another calibration
-    assert bits(dhash(x)[:, None], dhash(x)[None])[~np.eye(40, dtype=bool)].min() > 8
+        x = speckle(torch.ones(20, 1, 128, 128), looks, g)
+        test_close(local_looks(x, "intensity").mean(), looks, eps=0.12 * looks)
+    grounds = [ground(128, 128, looks=4, seed=k) for k in range(40)]
+    x = torch.from_numpy(10 * np.log10(np.stack(grounds)))
+    coarser = (x * 4).round() / 4 + 1            # coarser numbers, another calibration
+    assert np.bitwise_count(dhash(x) ^ dhash(coarser)).max() <= 3
+    between = np.bitwise_count(dhash(x)[:, None] ^ dhash(x)[None])
+    assert between[~np.eye(40, dtype=bool)].min() > 8
     test_eq(dhash(x).dtype, np.uint64)
 
 
 def test_rules_reject_what_they_name():
-    folder = Path(tempfile.mkdtemp()); x = 10 * np.log10(ground(64, 256, seed=1))[0]
-    x[:, 64:80], x[:, 128:192] = np.nan, -12 + 0.1 * np.random.default_rng(0).standard_normal((64, 64)); x[:, 192:] = x[:, 192:].clip(None, np.quantile(x[:, 192:], 0.7))
+    folder = Path(tempfile.mkdtemp())
+    x = 10 * np.log10(ground(64, 256, seed=1))[0]
+    x[:, 64:80] = np.nan
+    x[:, 128:192] = np.random.default_rng(0).normal(-12, 0.1, (64, 64))
+    x[:, 192:] = x[:, 192:].clip(None, np.quantile(x[:, 192:], 0.7))
     got = cut_file(write_scene(folder / "a.tif", x), 64, unit="db")
     test_eq(dict(got.counts), {"kept": 1, "no data": 1, "constant": 1, "cut off": 1})
     test_eq(sorted(r for r, _ in got.rejected), ["constant", "cut off", "no data"])
     assert all(t.shape == (32, 32) and t.dtype == np.uint8 for _, t in got.rejected)
-    test_eq(dict(cut_file(write_scene(folder / "mask.tif", np.kron(np.eye(2), np.ones((32, 32))).astype("uint8") * 255), 32, store_unit="digital", unit="digital", crs=False).counts), {"cut off": 4})
-    x[:] = np.nan; test_eq(dict(cut_file(write_scene(folder / "nothing.tif", x), 64, unit="db").counts), {"no data": 4})
-    y = 10 * np.log10(ground(64, 64))[0]; y[:5] = -9999                          # an undeclared value for "nothing here", declared in the settings
-    test_eq(dict(cut_file(write_scene(folder / "b.tif", y), 64, unit="db", nodata=-9999.).counts), {"kept": 1})
-    assert unpack(cut_file(folder / "b.tif", 64, unit="db", nodata=-9999.).tiles, "db").min() > -60
-    test_eq(dict(cut_file(write_scene(folder / "border.tif", np.where(np.arange(64) < 20, 0, ground(64, 64)[0])), 64).counts), {"cut off": 1})
+    mask = np.kron(np.eye(2), np.ones((32, 32))).astype("uint8") * 255
+    path = write_scene(folder / "mask.tif", mask)
+    kw = dict(store_unit="digital", unit="digital", crs=False)
+    test_eq(counts_of(path, 32, **kw), {"cut off": 4})
+    x[:] = np.nan
+    path = write_scene(folder / "nothing.tif", x)
+    test_eq(counts_of(path, 64, unit="db"), {"no data": 4})
+    y = 10 * np.log10(ground(64, 64))[0]
+    y[:5] = -9999         # an undeclared value for "nothing here", said in the settings
+    path = write_scene(folder / "b.tif", y)
+    got = cut_file(path, 64, unit="db", nodata=-9999.)
+    test_eq(dict(got.counts), {"kept": 1})
+    assert unpack(got.tiles, "db").min() > -60
+    border = np.where(np.arange(64) < 20, 0, ground(64, 64)[0])
+    test_eq(counts_of(write_scene(folder / "border.tif", border), 64), {"cut off": 1})
 
 
 def test_every_tile_says_where_it_is():
-    folder = Path(tempfile.mkdtemp()); power = ground(96, 160, 2)
-    path = write_scene(folder / "a.tif", power, blockxsize=64, blockysize=64, tiled=True)
-    got = cut_file(path, 32, bands=("VV", "VH"))                                # a store of one-band tiles takes both bands
+    folder, power = Path(tempfile.mkdtemp()), ground(96, 160, 2)
+    blocks = dict(blockxsize=64, blockysize=64, tiled=True)
+    path = write_scene(folder / "a.tif", power, **blocks)
+    got = cut_file(path, 32, bands=("VV", "VH"))  # a store of one-band tiles takes both
     test_eq((dict(got.counts), got.tiles.shape), ({"kept": 2 * 15}, (30, 1, 32, 32)))
-    for raw, r, c, p, w, n in zip(got.tiles, *(got.columns[k] for k in ("row", "col", "polarisation", "west", "north"))):
-        np.testing.assert_allclose(unpack(raw, "db")[0], 10 * np.log10(power[("VV", "VH").index(p), r:r + 32, c:c + 32]), atol=0.003)
-        lon, lat = rasterio.warp.transform("EPSG:4326", "EPSG:32632", [w], [n])
-        assert abs(lon[0] - (600_000 + 10 * c)) < 10 and abs(lat[0] - (6_600_000 - 10 * r)) < 10     # to a pixel: north is not quite up in UTM
-    both = cut_file(path, 32, channels=("VH", "VV"), bands=("VV", "VH"))        # in the order of the store
-    test_eq((both.tiles.shape, set(both.columns["polarisation"])), ((15, 2, 32, 32), {"VH+VV"}))
+    columns = (got.columns[k] for k in ("row", "col", "polarisation", "west", "north"))
+    for raw, r, c, name, w, n in zip(got.tiles, *columns):
+        wanted = power[("VV", "VH").index(name), r:r + 32, c:c + 32]
+        wanted = 10 * np.log10(wanted)
+        np.testing.assert_allclose(unpack(raw, "db")[0], wanted, atol=0.003)
+        (x,), (y,) = rasterio.warp.transform("EPSG:4326", "EPSG:32632", [w], [n])
+        # to a pixel: north is not quite up in UTM
+        assert abs(x - (600_000 + 10 * c)) < 10 and abs(y - (6_600_000 - 10 * r)) < 10
+    both = cut_file(path, 32, channels=("VH", "VV"), bands=("VV", "VH"))
+    test_eq((both.tiles.shape, set(both.columns["polarisation"])),
+            ((15, 2, 32, 32), {"VH+VV"}))                    # in the order of the store
     np.testing.assert_array_equal(both.tiles[:, 0], got.tiles[1::2, 0])
-    (x,), (y,) = rasterio.warp.transform("EPSG:4326", "EPSG:32660", [179.995], [10])
-    line = cut_file(write_scene(folder / "date_line.tif", power[0], crs="EPSG:32660", origin=(x, y)), 96).columns
+    corner = rasterio.warp.transform("EPSG:4326", "EPSG:32660", [179.995], [10])
+    path60 = write_scene(folder / "date_line.tif", power[0], crs="EPSG:32660",
+                         origin=np.ravel(corner))
+    line = cut_file(path60, 96).columns
     assert line["west"][0] < 180 < line["east"][0] < line["west"][0] + 0.01
-    half = cut_file(path, 32, bands=("VV", "VH"), window=(64, 32, 32, 64)); test_eq(half.columns["row"], [64] * 4)
-    assert np.isnan(cut_file(write_scene(folder / "b.tif", power[0], crs=None), crs=False).columns["west"]).all()
+    half = cut_file(path, 32, bands=("VV", "VH"), window=(64, 32, 32, 64))
+    test_eq(half.columns["row"].tolist(), [64] * 4)
+    path = write_scene(folder / "b.tif", power[0], crs=None)
+    assert np.isnan(cut_file(path, crs=False).columns["west"]).all()
 
 
 def test_grey_pictures_are_one_band_and_colour_is_refused():
-    folder = Path(tempfile.mkdtemp()); grey = np.random.default_rng(0).integers(0, 250, (64, 64)).astype("uint8")
+    folder = Path(tempfile.mkdtemp())
+    grey = np.random.default_rng(0).integers(0, 250, (64, 64)).astype("uint8")
     kw = dict(store_unit="digital", unit="digital", bands=("grey",), crs=False)
-    np.testing.assert_array_equal(cut_file(write_scene(folder / "g.tif", np.stack([grey] * 3)), 64, **kw).tiles[0, 0], grey)
-    test_fail(lambda: cut_file(write_scene(folder / "c.tif", np.stack([grey, grey, grey[::-1]])), 64, **kw), contains="not one grey picture")
-    path = write_scene(folder / "short.tif", ground(64, 64)); data = Path(path).read_bytes(); Path(path).write_bytes(data[:len(data) // 2])
+    path = write_scene(folder / "g.tif", np.stack([grey] * 3))
+    np.testing.assert_array_equal(cut_file(path, 64, **kw).tiles[0, 0], grey)
+    path = write_scene(folder / "c.tif", np.stack([grey, grey, grey[::-1]]))
+    test_fail(lambda: cut_file(path, 64, **kw), contains="not one grey picture")
+    path = write_scene(folder / "named.tif", np.stack([grey, grey[::-1], grey.T]))
+    named = kw | dict(bands=("HH", "HV", "VV"))  # three bands with names are no picture
+    got = cut_file(path, 64, channels=("HV",), **named)
+    np.testing.assert_array_equal(got.tiles[0, 0], grey[::-1])
+    path = write_scene(folder / "short.tif", ground(64, 64))
+    data = path.read_bytes()
+    path.write_bytes(data[:len(data) // 2])
     test_fail(lambda: cut_file(path), contains="cut short")
 
 
-def test_the_solutions_of_this_page_are_right_too():
-    lost = [1 - (m * 512 // 448 * 448 / (m * 512)) ** 2 for m in range(1, 8)]
-    test_close(lost, [.234] * 6 + [0], eps=.001); test_close((7 * 512) ** 2 / 1e6, 12.8, eps=.1)
+def test_hashes_propose_and_speckle_decides():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**63, 3000).astype("uint64")
+    for k, bits in enumerate([0, 1, 3, 4]):   # planted copies, by bits that they differ
+        flips = sum(1 << int(b) for b in rng.choice(64, bits, replace=False))
+        hashes[2000 + k] = hashes[k] ^ np.uint64(flips)
+    test_eq(propose(hashes), [(0, 2000), (1, 2001), (2, 2002)])
+    close = hashes[:400] % 64                  # against every pair, where all are close
+    different = np.bitwise_count(close[:, None] ^ close)
+    all_pairs = np.argwhere(np.triu(different <= 3, 1)).tolist()
+    test_eq(set(propose(close, reach=400)), set(map(tuple, all_pairs)))
+
+    fields = 10 ** np.random.default_rng(5).uniform(-2, 0, (8, 8))
+    power = np.kron(fields, np.ones((8, 8)))
+    speckle1, speckle2 = (np.random.default_rng(seed).gamma(4, .25, power.shape)
+                          for seed in (1, 2))
+    look1, look2 = 10 * np.log10(power * speckle1), 10 * np.log10(power * speckle2)
+    looks = look1, (look1 * 2).round() / 2 + 0.7, look2
+    tiles = [torch.tensor(t, dtype=torch.float32)[None] for t in looks]
+    same = np.zeros(3, "uint64")                                  # all of them proposed
+    found = duplicates(same, ["VV"] * 3, tiles.__getitem__, 0.8)
+    test_eq(found, {1})                     # the copy goes, the other day stays, though
+    assert np.corrcoef(look1.ravel(), look2.ravel())[0, 1] > 0.8     # its pixels agree
+    found = duplicates(same, ["VV", "VH", "VV"], tiles.__getitem__, 0.8)
+    test_eq(found, set())
+
+
+def test_splits_keep_blocks_together():
+    rng, n = np.random.default_rng(0), 4000
+    lon = rng.uniform(-180, 180, n)
+    lat = np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    s = Settings((), shares=(0.6, 0.2, 0.2), block_km=50.)
+    names = draw_splits(lon, lat, ["f"] * n, [None] * n, s)
+    for k, share in zip(("train", "val", "test"), s.shares):
+        test_close(names.count(k) / n, share, eps=0.03)
+    forced = ["val"] * 10 + [None] * (n - 10)
+    near = draw_splits(lon + 1e-4, lat, ["f"] * n, forced, s)
+    assert sum(a == b for a, b in zip(names[10:], near[10:])) > 3950
+    test_eq(set(near[:10]), {"val"})
+    few = draw_splits(lon[:50], lat[:50], ["g"] * 50, [None] * 50, s)
+    test_eq(names[:50], few)                                    # whatever else is there
+    blocks = {}
+    for block, name in zip(zip(*ground_block(lon, lat, 50.)), names):
+        blocks.setdefault(block, set()).add(name)
+    assert all(len(v) == 1 for v in blocks.values())
+    nowhere = [np.nan] * 4                            # without coordinates: by the file
+    test_eq(len(set(draw_splits(nowhere, nowhere, ["a/x.png"] * 4, [None] * 4, s))), 1)
+
+
+def test_splits_keep_their_distance():
+    side, n, nobody = 0.0115, 3600, [None] * 3600                              # 1.28 km
+    s = Settings((), shares=(0.6, 0.2, 0.2), block_km=15.)
+    steps = np.arange(60) * side
+    for lon0, lat0 in ((10, 46), (179.7, 10), (20, -70)):         # one on the date line
+        cos = np.cos(np.radians(lat0))
+        west, south = (v.ravel() for v in np.meshgrid(lon0 + steps / cos, lat0 + steps))
+        box = west, south, west + side / cos, south + side
+        lon = (west + side / cos / 2 + 180) % 360 - 180
+        drawn = draw_splits(lon, south + side / 2, ["f"] * n, nobody, s)
+        flat = np.stack([west * cos, south], 1) * 111.2     # km: a second way to see it
+        for km in (0., 2.):
+            left = leave_edges(drawn, box, nobody, km)
+            assert all(b in (a, "edge") for a, b in zip(drawn, left))
+            assert left.count("test") == drawn.count("test") > 0
+            for a, b in (("train", "test"), ("train", "val"), ("val", "test")):
+                i, j = (np.array(left) == name for name in (a, b))
+                gap = np.maximum(np.abs(flat[i][:, None] - flat[j]) - 1.28, 0)
+                gap = np.hypot(gap[..., 0], gap[..., 1]).min()           # edge to edge
+                assert gap > max(km, 0.5), (a, b, gap)
+            assert 0 < left.count("edge") / n < (0.3 if km else 0.2)
+
+
+def test_what_is_set_by_hand_stays_and_others_give_way():
+    steps = np.arange(9) * 0.01
+    west, south = (v.ravel() for v in np.meshgrid(10 + steps, steps))
+    box = west, south, west + 0.01, south + 0.01
+    forced = ["test" if k == 40 else None for k in range(81)]        # one in the middle
+    left = leave_edges(["test" if f else "train" for f in forced], box, forced, 0.)
+    edge = {k for k, name in enumerate(left) if name == "edge"}
+    test_eq(edge, {30, 31, 32, 39, 41, 48, 49, 50})                # those that touch it
+    test_eq(left[40], "test")
+    both = ["train" if k % 2 else "test" for k in range(81)]
+    test_eq(leave_edges(both, box, both, 5.), both)
+    nowhere, names = np.full((4, 4), np.nan), ["train", "test"] * 2
+    test_eq(leave_edges(names, nowhere, [None] * 4, 5.), names)
+
+
+def test_the_solutions_of_this_page_are_right():
+    sides = np.arange(1, 8) * 512                        # windows of one block to seven
+    lost = 1 - (sides // 448 * 448 / sides) ** 2
+    test_close(lost, [.234] * 6 + [0], eps=.001)
+    test_close((7 * 512) ** 2 / 1e6, 12.8, eps=.1)
     test_eq(((20_000 // 128) ** 2, (20_000 // 384) ** 2), (24_336, 2704))
-    x = shrink(speckle(torch.ones(1, 1, 384, 384), 1, torch.Generator().manual_seed(0)), torch.ones(1, 1, 384, 384, dtype=torch.bool), 3)[0]
+    x = speckle(torch.ones(1, 1, 384, 384), 1, torch.Generator().manual_seed(0))
+    x, _ = shrink(x, torch.ones_like(x, dtype=torch.bool), 3)
     test_close((x.mean() ** 2 / x.var()).item(), 9, eps=.5)
+    test_eq(250 * 170 / 25 ** 2, 68)
+    test_close(.95 ** 68, .03, eps=.002)
+    edge = [1 - (1 - 2 * 1.28 / km) ** 2 for km in (10, 25, 100)]
+    test_close(edge, [.45, .19, .05], eps=.006)
+    test_eq(round(250 * 170 / 100 ** 2), 4)

@@ -5,109 +5,194 @@ from di3cl.sarsense.download import *
 
 
 
-import hashlib, http.server, io, os, socketserver, tarfile, tempfile, threading, zipfile
+import hashlib
+import http.server
+import io
+import math
+import socketserver
+import tarfile
+import tempfile
+import threading
+import zipfile
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
+
 from fastcore.test import *
-from di3cl.sar import SarError
+from di3cl.files import SarError
+
 
 class Server(http.server.BaseHTTPRequestHandler):
-    "A server on this machine that knows Range, and breaks the line after `limit` bytes."
+    "A server on this machine that knows Range, and breaks the line after `limit`."
     data, limit, ranges, asked = bytes(range(256)) * 4000, None, True, []
-    def log_message(self, *a): pass
+
+    def log_message(self, *args):
+        pass
+
     def do_GET(self):
-        start = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.ranges else 0
-        Server.asked.append(start)
-        if start and start >= len(self.data): self.send_response(416); self.end_headers(); return
-        self.send_response(206 if start else 200); self.send_header("Content-Length", str(len(self.data) - start)); self.end_headers()
+        wanted = self.headers.get("Range") if self.ranges else None
+        start = int((wanted or "bytes=0-")[6:-1])
+        self.asked.append(start)
+        if start and start >= len(self.data):
+            self.send_response(416)
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(self.data) - start))
+        self.end_headers()
         self.wfile.write(self.data[start:][:self.limit])
 
+
+@contextmanager
 def serving(**kw):
-    for k, v in (dict(limit=None, ranges=True, asked=[]) | kw).items(): setattr(Server, k, v)
-    s = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Server); threading.Thread(target=s.serve_forever, daemon=True).start()
-    return s, f"http://127.0.0.1:{s.server_address[1]}/set.tar"
-SHA = hashlib.sha256(Server.data).hexdigest()
+    "A server with these attributes: (its class, an address there)."
+    handler = type("Handler", (Server,), dict(asked=[]) | kw)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield handler, f"http://127.0.0.1:{server.server_address[1]}/set.tar"
+        server.shutdown()
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def test_a_broken_download_goes_on_where_it_stopped():
-    s, url = serving(limit=300_000); path = Path(tempfile.mkdtemp()) / "set.tar"
-    test_fail(lambda: fetch(url, path, SHA), contains="300000 of 1024000 bytes came")
-    assert not path.exists()
-    Server.limit = None
-    test_eq(fetch(url, path, SHA).read_bytes(), Server.data)
-    test_eq((Server.asked, fetch(url, path, SHA), len(Server.asked)), ([0, 300_000], path, 2))      # and what is there is not fetched again
-    s.shutdown()
+    path, good = Path(tempfile.mkdtemp()) / "set.tar", sha(Server.data)
+    with serving(limit=300_000) as (server, url):
+        test_fail(lambda: fetch(url, path, good),
+                  contains="300000 of 1024000 bytes came")
+        assert not path.exists()
+        server.limit = None
+        test_eq(fetch(url, path, good).read_bytes(), Server.data)
+        test_eq(server.asked, [0, 300_000])
+        test_eq(fetch(url, path, good), path)
+        test_eq(len(server.asked), 2)               # what is there is not fetched again
 
 
 def test_a_server_without_ranges_starts_anew_and_a_wrong_file_is_thrown_away():
-    s, url = serving(ranges=False); path = Path(tempfile.mkdtemp()) / "set.tar"
-    Path(f"{path}.part").write_bytes(b"old and wrong")
-    test_eq(fetch(url, path, hashlib.md5(Server.data).hexdigest()).stat().st_size, len(Server.data))
-    test_fail(lambda: fetch(url, path.with_name("b"), "0" * 64), contains="was promised")
-    test_eq([p.name for p in path.parent.iterdir()], ["set.tar"])
-    test_fail(lambda: fetch(url, path, "abc"), contains="is no MD5")
-    s.shutdown(); s.server_close()
-    test_fail(lambda: fetch(url, path.with_name("c"), SHA), contains="the download stopped")
+    path = Path(tempfile.mkdtemp()) / "set.tar"
+    with serving(ranges=False) as (_, url):
+        Path(f"{path}.part").write_bytes(b"old and wrong")
+        fetch(url, path, hashlib.md5(Server.data).hexdigest())
+        test_eq(path.read_bytes(), Server.data)
+        test_fail(lambda: fetch(url, path.with_name("b"), "0" * 64),
+                  contains="was promised")
+        test_eq([p.name for p in path.parent.iterdir()], ["set.tar"])
+        test_fail(lambda: fetch(url, path, "abc"), contains="is no MD5")
+    test_fail(lambda: fetch(url, path.with_name("c"), "0" * 64),
+              contains="the download stopped")
 
 
 def test_members_that_point_outside_are_refused():
+    folder = Path(tempfile.mkdtemp())
+
+
     def tar_of(*members):
-        path = Path(tempfile.mkdtemp()) / "a.tar"
-        with tarfile.open(path, "w") as t:
+        with tarfile.open(folder / "a.tar", "w") as t:
             for name, kind, target in members:
-                m = tarfile.TarInfo(name); m.type, m.linkname = kind, target; t.addfile(m, io.BytesIO(b""))
-        return path
-    good, link = ("fine.txt", tarfile.REGTYPE, ""), ("in/link", tarfile.SYMTYPE, "/etc")
-    for bad in [("../out.txt", tarfile.REGTYPE, ""), ("/out.txt", tarfile.REGTYPE, ""), link, ("l", tarfile.LNKTYPE, "../../x"), ("dev", tarfile.CHRTYPE, "")]:
-        out = Path(tempfile.mkdtemp()) / "out"
-        test_fail(lambda: unpack(tar_of(good, bad), out), contains="refused, nothing unpacked")
-        assert not out.exists() or not list(out.iterdir())
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = kind, target
+                t.addfile(member, io.BytesIO(b""))
+        return folder / "a.tar"
+
+
+    def zip_of(*members):
+        with zipfile.ZipFile(folder / "a.zip", "w") as z:
+            for name in members:
+                z.writestr(name, "x")
+        return folder / "a.zip"
+
+
+    out, good = folder / "out", ("fine.txt", tarfile.REGTYPE, "")
+    for bad in [("../out.txt", tarfile.REGTYPE, ""), ("/out.txt", tarfile.REGTYPE, ""),
+                ("in/link", tarfile.SYMTYPE, "/etc"), ("in/link", tarfile.SYMTYPE, "x"),
+                ("l", tarfile.LNKTYPE, "../../x"), ("l", tarfile.LNKTYPE, "fine.txt"),
+                ("dev", tarfile.CHRTYPE, ""), ("fifo", tarfile.FIFOTYPE, "")]:
+        test_fail(lambda: unpack(tar_of(good, bad), out), contains="refused, nothing")
     for name in ("../out.txt", "/out.txt", "..\\out.txt", "C:\\out.txt"):
-        path = Path(tempfile.mkdtemp()) / "a.zip"
-        with zipfile.ZipFile(path, "w") as z: z.writestr("fine.txt", "x"); z.writestr(name, "x")
-        test_fail(lambda: unpack(path, path.parent / "out"), contains="points outside")
-        assert not (path.parent / "out").exists()
-    assert (unpack(tar_of(good), Path(tempfile.mkdtemp())) / "fine.txt").exists()
-    (broken := path.with_name("b.tar")).write_bytes(b"no archive"); test_fail(lambda: unpack(broken, path.parent), contains="fetch it again")
+        test_fail(lambda: unpack(zip_of("fine.txt", name), out), contains="outside")
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    test_fail(lambda: unpack(zip_of("fine.txt", link), out), contains="no plain file")
+    with mock.patch("shutil.disk_usage", return_value=mock.Mock(free=1)):
+        test_fail(lambda: unpack(zip_of("a", "b"), out), contains="are free")
+        out.rmdir()
+    assert not out.exists()
+    unpack(tar_of(good, ("in", tarfile.DIRTYPE, "")), out)
+    test_eq(sorted(p.name for p in out.iterdir()), ["fine.txt", "in"])
+    (folder / "b.tar").write_bytes(b"no archive")
+    test_fail(lambda: unpack(folder / "b.tar", out), contains="fetch it again")
+    path = zip_of("a", "b")
+    path.write_bytes(path.read_bytes().replace(b"x", b"y", 1))
+    test_fail(lambda: unpack(path, out), contains="fetch it again")      # by its CRC-32
 
 
 def test_a_list_is_fetched_unpacked_and_resumed():
-    top = Path(tempfile.mkdtemp()); out, order = top / "out", top / "list.txt"
+    top = Path(tempfile.mkdtemp())
+    out, order = top / "out", top / "list.txt"
     with tarfile.open(top / "set.tar", "w") as t:
-        for k in range(3): m = tarfile.TarInfo(f"S1A_x/{k}.tif"); m.size = 200_000; t.addfile(m, io.BytesIO(bytes([k]) * m.size))
-    class Small(Server): ranges, data, limit = True, (top / "set.tar").read_bytes(), 300_000
-    s = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Small); threading.Thread(target=s.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{s.server_address[1]}/a/set.tar"; Server.asked = []
-    order.write_text(f"# a set\n{hashlib.sha256(Small.data).hexdigest()}  {url}?token=1   # the only one\n")
-    test_fail(lambda: fetch_list(order, out), contains="the same call goes on from there")
-    test_eq([p.name for p in out.iterdir()], ["set.tar.part"])
-    Small.limit = None
-    test_eq(fetch_list(order, out), [out / "set"])
-    test_eq((Server.asked, sorted(p.stat().st_size for p in out.glob("set/S1A_x/*.tif"))), ([0, 300_000], [200_000] * 3))
-    (out / "set.tar").unlink(); fetch_list(order, out); test_eq(len(Server.asked), 2)                    # the folder is whole: nothing is asked for
-    order.write_text(f"{url} {'0' * 64}"); test_fail(lambda: fetch_list(order, top / "wrong"), contains="was promised")
+        for k in range(3):
+            member = tarfile.TarInfo(f"S1A_x/{k}.tif")
+            member.size = 200_000
+            t.addfile(member, io.BytesIO(bytes([k]) * member.size))
+    data = (top / "set.tar").read_bytes()
+    with serving(data=data, limit=300_000) as (server, url):
+        order.write_text(f"# a set\n{sha(data)}  {url}?token=1   # the only one\n")
+        test_fail(lambda: fetch_list(order, out), contains="the same call goes on")
+        test_eq([p.name for p in out.iterdir()], ["set.tar.part"])
+        server.limit = None
+        test_eq(fetch_list(order, out), [out / "set"])
+        test_eq(server.asked, [0, 300_000])
+        sizes = [p.stat().st_size for p in out.glob("set/S1A_x/*.tif")]
+        test_eq(sizes, [200_000] * 3)
+        (out / "set.tar").unlink()
+        fetch_list(order, out)
+        test_eq(len(server.asked), 2)        # the folder is whole: nothing is asked for
+        order.write_text(f"{url} {'0' * 64}")
+        test_fail(lambda: fetch_list(order, top / "wrong"), contains="was promised")
     test_eq(list((top / "wrong").iterdir()), [])
-    with zipfile.ZipFile(top / "z.zip", "w") as z: z.writestr("good.tif", "x"); z.writestr("../out.tif", "x")
-    order.write_text(f"{hashlib.md5((top / 'z.zip').read_bytes()).hexdigest()} file://{top}/z.zip"); test_fail(lambda: fetch_list(order, top / "evil"), contains="points outside")
+    with zipfile.ZipFile(top / "z.zip", "w") as z:
+        z.writestr("good.tif", "x")
+        z.writestr("../out.tif", "x")
+    order.write_text(f"{sha((top / 'z.zip').read_bytes())} file://{top}/z.zip")
+    test_fail(lambda: fetch_list(order, top / "evil"), contains="points outside")
     test_eq([p.name for p in (top / "evil").iterdir()], ["z.zip"])
-    s.shutdown()
 
 
 def test_a_list_is_checked_before_the_first_byte():
-    order = Path(tempfile.mkdtemp()) / "list.txt"; good = "a" * 32
-    for text, why in {"": "no line in it", "http://h/a.tar": "line 1: a checksum and an address", f"# x\n{good} h/a.tar": "line 2: a checksum and an address", f"{good}z http://h/a.tar": "is no MD5",
-                      f"{'x' * 32} http://h/a.tar": "is no MD5", f"{good} http://h/": "names no file", f"{good} http://h/a.tar\n{good} http://i/a.tar": "line 2: a second file a.tar", f"{good} http://h/%2e%2e": "names no file"}.items():
-        order.write_text(text); test_fail(lambda: fetch_list(order, order.parent / "out"), contains=why)
+    order = Path(tempfile.mkdtemp()) / "list.txt"
+    good = "a" * 32
+    for text, why in [
+            ("", "no line in it"),
+            ("http://h/a.tar", "line 1: a checksum and an address"),
+            (f"# x\n{good} h/a.tar", "line 2: a checksum and an address"),
+            (f"{good}z http://h/a.tar", "is no MD5"),
+            (f"{'x' * 32} http://h/a.tar", "is no MD5"),
+            (f"{good} http://h/", "names no file"),
+            (f"{good} http://h/%2e%2e", "names no file"),
+            (f"{good} http://h/a.tar\n{good} http://i/a.tar", "line 2: a second file"),
+            (f"{good} http://h/a.tar\n{good} http://h/a.zip", "a second file a.zip"),
+            ]:
+        order.write_text(text)
+        test_fail(lambda: fetch_list(order, order.parent / "out"), contains=why)
     assert not (order.parent / "out").exists()
     test_fail(lambda: read_list(order.parent / "none"), contains="not readable")
 
 
 def test_the_solutions_of_this_page_are_right():
-    import math
-    with_breaks = lambda minutes: (math.exp(minutes / 120) - 1) * 120                # expected, breaks once in 120 minutes
-    test_close((math.exp(-100 / 120), with_breaks(100)), (.43, 156), eps=.5); test_close((1000 / 60, with_breaks(1000) / 60 / 24), (16.7, 347), eps=.5)
-    with tempfile.TemporaryDirectory() as d:
-        for names in (["ok/a.tif", "ok/../b.tif"], ["ok/a.tif", "ok/../../c.tif"]):
-            with zipfile.ZipFile(archive := Path(d) / "set.zip", "w") as z:
-                for name in names: z.writestr(name, "x")
-            test_fail(lambda: unpack(archive, Path(d) / "out"), contains=names[1])
-            assert not (Path(d) / "out").exists()
+    def minutes_with_breaks(minutes):
+        "Expected, at one break in 120 minutes."
+        return (math.exp(minutes / 120) - 1) * 120
+
+
+    test_close(math.exp(-100 / 120), .43, eps=.005)
+    test_close(minutes_with_breaks(100), 156, eps=.5)
+    test_close((1000 / 60, minutes_with_breaks(1000) / 60 / 24), (16.7, 347), eps=.5)
+    folder = Path(tempfile.mkdtemp())
+    for bad in ("ok/../b.tif", "ok/../../c.tif"):
+        with zipfile.ZipFile(folder / "set.zip", "w") as z:
+            for name in ("ok/a.tif", bad):
+                z.writestr(name, "x")
+        test_fail(lambda: unpack(folder / "set.zip", folder / "out"), contains=bad)
+        assert not (folder / "out").exists()

@@ -6,93 +6,192 @@ from di3cl.sarsense.sources import *
 
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from fastcore.test import *
-from testing import write_scene
-from di3cl.sar import SarError
 from rasterio.transform import Affine
+from testing import write_scene
+from di3cl.files import SarError
+from di3cl.sar import UNITS
 
 
-def noise(h=64, w=64, bands=1, seed=0): return (10 * np.log10(np.random.default_rng(seed).gamma(4, .25, (bands, h, w))) - 12).astype("float32")
+def noise(h=64, w=64, bands=1, seed=0):
+    "Speckle of four looks in dB, (bands, h, w)."
+    power = np.random.default_rng(seed).gamma(4, .25, (bands, h, w))
+    return (10 * np.log10(power) - 12).astype("float32")
 
 
 def test_settings_are_checked_before_work_starts():
-    folder = Path(tempfile.mkdtemp()); write_scene(folder / "a/1.tif", noise())
-    def page(text): (folder / "s.toml").write_text(text); return read_settings(folder / "s.toml")
-    s = page('[store]\nsize = 64\nblock_km = 10\n[[source]]\npath = "a"\nunit = "db"\nbands = ["VV"]')
-    test_eq((s.size, s.block_km, s.sources[0].name, s.sources[0].bands, s.sources[0].path), (64, 10., "a", ("VV",), str(folder / "a")))
-    for text, why in {'[[source]]\npath = "a"\nunit = "decibel"': "unknown unit 'decibel'", '[[source]]\npath = "a"\nlayout = "magic"': "unknown layout",
-                      '[[source]]\npath = "b"': "nothing at", '[[source]]\npath = "a"\n[[source]]\npath = "a"': "two sources are called 'a'",
-                      '[[source]]\npath = "a"\nband = ["VV"]': "unknown setting band", '[[source]]\npath = "a"\nbands = "VV"': "should be a list",
-                      '[store]\nsizes = 3\n[[source]]\npath = "a"': "unknown setting sizes", '[store]\nsize = "big"\n[[source]]\npath = "a"': "should be int", '': "no source",
-                      '[[source]]\npath = "a"\nunit = "digital"': "no formula", '[store]\nunit = "digital"\n[[source]]\npath = "a"\nunit = "db"': "stretch",
-                      '[source]\npath = "a"': "double brackets", '[[source]]\nname = "x"': "without a path", 'size = ': "TOML", '[shop]\n[[source]]\npath = "a"': "unknown table shop",
-                      '[store]\nbuffer_km = -1\n[[source]]\npath = "a"': "buffer_km not negative", '[store]\nshares = [1, 1, 0]\n[[source]]\npath = "a"': "add up to 1", '[store]\nchannels = ["any", "VV"]\n[[source]]\npath = "a"': "channels",
-                      '[[source]]\npath = "a"\nsplit = "holdout"\naverage = 0\nstretch = [3, 1]': "average 0"}.items():
-        test_fail(lambda: page(text), contains=why)
-    test_fail(lambda: page('[store]\nsize = 3\n[[source]]\npath = "b"\nunit = "x"'), contains="16 is the least; source 'b': unknown unit")    # all at once
+    folder = Path(tempfile.mkdtemp())
+    write_scene(folder / "a/1.tif", noise())
+
+
+    def page(text):
+        (folder / "s.toml").write_text(text)
+        return read_settings(folder / "s.toml")
+
+
+    def refused(text, *why):
+        with expect_fail(SarError, contains=why[0]):
+            page(text)
+        for words in why[1:]:
+            with expect_fail(SarError, contains=words):
+                page(text)
+
+
+    a = '[[source]]\npath = "a"\n'
+    s = page('[store]\nsize = 64\nblock_km = 10\n' + a + 'unit = "db"\nbands = ["VV"]')
+    test_eq((s.size, s.block_km, s.sources[0].name), (64, 10., "a"))
+    test_eq((s.sources[0].bands, s.sources[0].path), (("VV",), str(folder / "a")))
+    refused(a + 'unit = "decibel"', "source 'a': unit should be", "not 'decibel'")
+    refused(a + 'layout = "magic"', "layout should be")
+    refused('[[source]]\npath = "b"', "nothing at")
+    refused(a + a, "two sources are called 'a'")
+    refused(a + 'band = ["VV"]', "there is no setting band")
+    refused(a + 'bands = "VV"', "bands should be a valid tuple")
+    refused('[store]\nsizes = 3\n' + a, "there is no setting sizes")
+    refused('[store]\nsize = "big"\n' + a, "size should be a valid integer")
+    refused('', "no source")
+    refused(a + 'unit = "digital"', "no formula")
+    refused('[store]\nunit = "digital"\n' + a + 'unit = "db"', "stretch")
+    refused('[source]\npath = "a"', "double brackets")
+    refused('[[source]]\nname = "x"', "without a path")
+    refused('size = ', "TOML")
+    refused('[shop]\n' + a, "unknown table shop")
+    refused('[store]\nbuffer_km = -1\n' + a, "buffer_km should be greater")
+    refused('[store]\nshares = [1, 1, 0]\n' + a, "add up to 1")
+    refused('[store]\nchannels = ["any", "VV"]\n' + a, "channels")
+    refused(a + 'split = "holdout"\naverage = 0', "split should", "average should")
+    refused(a + 'stretch = [3, 1]', "stretch is [low, high]")
+    b = '[[source]]\npath = "b"\n'
+    refused('[store]\nsize = 3\n' + b + 'unit = "x"\n' + a + 'unit = "y"',
+            "source 'b': unit", "source 'a': unit", "size should be")      # all at once
     test_eq(read_settings(folder / "a", unit="db", size=32).sources[0].unit, "db")
-    test_eq(read_settings(folder / "a", unit="digital").unit, "digital")                                 # the store of digital files
-    test_fail(lambda: read_settings(folder / "s.toml", unit="db"), contains="leave --unit out")
+    test_eq(read_settings(folder / "a", unit="digital").unit, "digital")   # the store's
+    test_fail(lambda: read_settings(folder / "s.toml", unit="db"),
+              contains="leave --unit out")
+    units = get_args(Source.__annotations__["unit"])
+    test_eq(set(units), {"", *UNITS})
+
+
+GRD = "S1A_IW_GRDH_1SDV_20200607T010800_20200607T010825_032904_03CFBA_D457"
+GRDS = (GRD, "S1A_IW_GRDH_1SDV_20200903T131212_20200903T131237_034195_03F8F5_AC1C")
+SAFE = "20200607t010800-20200607t010825-032904-03cfba"
 
 
 def made_layouts(folder):
     "Tiny archives in the layouts of the public sets, made on the spot."
     two = noise(64, 64, 2)
-    for d in ("S1A_IW_GRDH_1SDV_20200607T010800_20200607T010825_032904_03CFBA_D457", "S1A_IW_GRDH_1SDV_20200903T131212_20200903T131237_034195_03F8F5_AC1C"):
-        for p, x in zip(("VV", "VH"), two): write_scene(folder / f"ssl4eo/0000200/{d}/{p}.tif", x, crs="EPSG:4326", origin=(72.9, 31.1), pixel=1e-4)
-    for k in (24, 25):
-        for p, x in zip(("VV", "VH"), two[:, :60, :60]): write_scene(folder / f"ben/S1A_IW_GRDH_1SDV_20170613T165043_33UUP_{k}_57/S1A_IW_GRDH_1SDV_20170613T165043_33UUP_{k}_57_{p}.tif", x)
-    for kind, x in dict(S1Hand=two, S2Hand=np.ones((13, 64, 64), "uint16"), LabelHand=np.ones((64, 64), "int16")).items(): write_scene(folder / f"floods/{kind}/Spain_7370579_{kind}.tif", x)
-    write_scene(folder / "grd/S1B_IW_GRDH_1SDV_20210101T000000_20210101T000025_024968_02F8B5_1234.tif", 10 ** (two / 10))
-    for i, p in enumerate(("vv", "vh"), 1): write_scene(folder / f"safe/measurement/s1a-iw-grd-{p}-20200607t010800-20200607t010825-032904-03cfba-00{i}.tiff", np.full((64, 64), 90, "uint16"))
-    write_scene(folder / "plain/deep/a.tif", two[0]); write_scene(folder / "plain/a_mask.tif", two[0])
+    place = dict(crs="EPSG:4326", origin=(72.9, 31.1), pixel=1e-4)
+    for k, (p, x) in enumerate(zip(("VV", "VH"), two), 1):
+        for d in GRDS:
+            write_scene(folder / f"ssl4eo/0000200/{d}/{p}.tif", x, **place)
+        for patch in (24, 25):
+            name = f"S1A_IW_GRDH_1SDV_20170613T165043_33UUP_{patch}_57"
+            write_scene(folder / f"ben/{name}/{name}_{p}.tif", x[:60, :60])
+        name = f"s1a-iw-grd-{p.lower()}-{SAFE}-00{k}.tiff"
+        amplitude = np.full((64, 64), 90, "uint16")
+        write_scene(folder / f"safe/measurement/{name}", amplitude)
+    floods = dict(S1Hand=two, S2Hand=np.ones((13, 64, 64), "uint16"),
+                  LabelHand=np.ones((64, 64), "int16"))
+    for kind, x in floods.items():
+        write_scene(folder / f"floods/{kind}/Spain_7370579_{kind}.tif", x)
+    name = "S1B_IW_GRDH_1SDV_20210101T000000_20210101T000025_024968_02F8B5_1234.tif"
+    write_scene(folder / "grd" / name, 10 ** (two / 10))
+    write_scene(folder / "plain/deep/a.tif", two[0])
+    write_scene(folder / "plain/a_mask.tif", two[0])
     return folder
 
 
 def test_public_layouts_are_recognised():
     folder = made_layouts(Path(tempfile.mkdtemp()))
-    look = lambda d, **kw: find_scenes(Source(str(folder / d), d, **kw))
-    for d, n, layout, unit, names in [("ssl4eo", 2, "ssl4eo", "db", ("VV", "VH")), ("ben", 2, "bigearthnet", "db", ("VV", "VH")), ("floods", 1, "sen1floods11", "db", ("VV", "VH")),
-                                      ("grd", 1, "s1grd", "", ("VV", "VH")), ("safe", 1, "s1safe", "", ("VV", "VH"))]:
-        scenes, full = look(d)
-        test_eq((len(scenes), full.layout, full.unit, scenes[0].names, full.sensor), (n, layout, unit, names, "Sentinel-1"))
-    test_eq([Path(p).name for p in look("ssl4eo")[0][0].paths], ["VV.tif", "VH.tif"])
-    test_eq(len(look("floods")[0][0].paths), 1)                                # its masks and optical partners are left alone
-    test_eq((len(look("plain")[0]), len(look("plain", exclude=("*mask*",))[0]), look("plain")[1].layout), (2, 1, "files"))
-    test_eq(look("plain", bands=("HH",), sensor="X")[0][0].names, ("HH",))
-    test_eq(len(find_scenes(Source(str(folder / "**/*_VV.tif"), "glob", layout="files"))[0]), 2)
-    test_fail(lambda: look("plain", exclude=("*",)), contains="no file left")
-    test_fail(lambda: look("plain", layout="ssl4eo"), contains="none of its 2 files follows")
-    (folder / "ssl4eo/0000200/S1A_IW_GRDH_1SDV_20200607T010800_20200607T010825_032904_03CFBA_D457/VH.tif").unlink()      # a part is missing
-    test_eq([s.names for s in look("ssl4eo")[0]], [("VV",), ("VV", "VH")])
+
+
+    def find(name, **kw):
+        return find_scenes(Source(str(folder / name), name, **kw))
+
+
+    for name, n, layout, unit in [
+            ("ssl4eo", 2, "ssl4eo", "db"), ("ben", 2, "bigearthnet", "db"),
+            ("floods", 1, "sen1floods11", "db"), ("grd", 1, "s1grd", ""),
+            ("safe", 1, "s1safe", "")]:
+        scenes, full = find(name)
+        test_eq((len(scenes), full.layout, full.unit), (n, layout, unit))
+        test_eq((scenes[0].names, full.sensor), (("VV", "VH"), "Sentinel-1"))
+    test_eq([Path(p).name for p in find("ssl4eo")[0][0].paths], ["VV.tif", "VH.tif"])
+    test_eq(len(find("floods")[0][0].paths), 1)  # masks and optical partners left alone
+    test_eq((len(find("plain")[0]), find("plain")[1].layout), (2, "files"))
+    test_eq(len(find("plain", exclude=("*mask*",))[0]), 1)
+    test_eq(find("plain", bands=("HH",), sensor="X")[0][0].names, ("HH",))
+    test_eq(len(find("**/*_VV.tif", layout="files")[0]), 2)
+    test_fail(lambda: find("plain", exclude=("*",)), contains="no file left")
+    test_fail(lambda: find("plain", layout="ssl4eo"),
+              contains="none of its 2 files follows")
+    (folder / f"ssl4eo/0000200/{GRD}/VH.tif").unlink()               # a part is missing
+    test_eq([s.names for s in find("ssl4eo")[0]], [("VV",), ("VV", "VH")])
 
 
 def test_scenes_that_cannot_be_used_say_why():
     folder = made_layouts(Path(tempfile.mkdtemp()))
-    def at(d, channels=("any",), **kw): (scene, *_), full = find_scenes(Source(str(folder / d), d, **kw)); return look(scene, full, channels)
-    got = at("ssl4eo"); test_eq((got.names, got.take, got.height, len(got.stamp)), (("VV", "VH"), (0, 1), 64, 2))
-    test_eq(at("floods", ("VH",)).take, (1,))
-    test_fail(lambda: at("plain", ("VV", "VH"), bands=("HH",)), contains="has HH, where the store wants VV, VH")          # mixed polarisations
-    for name, data, kw, why in [("nocrs", noise(), dict(crs=None), "no map coordinates"), ("turned", noise(), dict(transform=Affine(10, 3, 0, 3, -10, 0)), "rotated"),
-                                ("bands", noise(bands=2), {}, "2 bands and 0 names")]:
-        write_scene(folder / name / "x.tif", data, **kw)
-        test_fail(lambda: at(name), contains=why)
-    test_eq(at("nocrs", crs=False).crs, None)
-    write_scene(folder / "described/x.tif", noise(bands=2), names=("HH", "HV")); test_eq(at("described").names, ("HH", "HV"))
-    for name, data, why in [("empty", b"", "0 bytes"), ("text", b"not a raster", "no raster in it"), ("gone/x", None, None)]:
-        if data is not None: (folder / name).mkdir(); (folder / name / "x.tif").write_bytes(data); test_fail(lambda: at(name), contains=why)
-    vh = folder / "ssl4eo/0000200/S1A_IW_GRDH_1SDV_20200607T010800_20200607T010825_032904_03CFBA_D457/VH.tif"
-    write_scene(vh, noise(), crs="EPSG:4326", origin=(73.5, 31.1), pixel=1e-4); test_fail(lambda: at("ssl4eo"), contains="do not lie on each other")
+
+
+    def header_of(name, channels=("any",), **kw):
+        scenes, full = find_scenes(Source(str(folder / name), name, **kw))
+        return read_scene_header(scenes[0], full, channels)
+
+
+    def unusable(name, *args, contains, **kw):
+        with expect_fail(SarError, contains=contains):
+            header_of(name, *args, **kw)
+
+
+    got = header_of("ssl4eo")
+    test_eq((got.names, len(got.stamps), got.raster.height), (("VV", "VH"), 2, 64))
+    reads = [(Path(path).name, bands) for path, bands in got.reads]
+    test_eq(reads, [("VV.tif", [1]), ("VH.tif", [1])])
+    swapped = header_of("ssl4eo", ("VH", "VV"))
+    test_eq([Path(p).name for p, _ in swapped.reads], ["VH.tif", "VV.tif"])
+    test_eq(header_of("floods", ("VH",)).reads[0][1], [2])
+    test_eq(header_of("floods", ("VH", "VV")).reads[0][1], [2, 1])
+    unusable("plain", ("VV", "VH"), bands=("HH",),                 # mixed polarisations
+             contains="has HH, where the store wants VV, VH")
+    turned = Affine(10, 3, 0, 3, -10, 0)
+    write_scene(folder / "nocrs/x.tif", noise(), crs=None)
+    write_scene(folder / "turned/x.tif", noise(), transform=turned)
+    write_scene(folder / "bands/x.tif", noise(bands=2))
+    unusable("nocrs", contains="no map coordinates")
+    unusable("turned", contains="rotated")
+    unusable("bands", contains="2 bands and 0 names")
+    test_eq(header_of("nocrs", crs=False).raster.crs, None)
+    write_scene(folder / "described/x.tif", noise(bands=2), names=("HH", "HV"))
+    test_eq(header_of("described").names, ("HH", "HV"))
+    write_scene(folder / "grey/x.tif", noise(bands=3))
+    got = header_of("grey", bands=("grey",))
+    test_eq((got.grey, got.reads[0][1], got.names), (True, [1, 2, 3], ("grey",)))
+    for name, data, why in [("empty", b"", "0 bytes"),
+                            ("text", b"not a raster", "no raster in it")]:
+        (folder / name).mkdir()
+        (folder / name / "x.tif").write_bytes(data)
+        unusable(name, contains=why)
+    write_scene(folder / f"ssl4eo/0000200/{GRD}/VH.tif", noise(), crs="EPSG:4326",
+                origin=(73.5, 31.1), pixel=1e-4)
+    unusable("ssl4eo", contains="do not lie on each other")
 
 
 def test_the_solutions_of_this_page_are_right():
     folder = Path(tempfile.mkdtemp())
-    write_scene(folder / "grd/S1A_IW_GRDH_1SDV_20230401T.tif", noise(bands=2)); write_scene(folder / "pictures/a.tif", noise())
+    write_scene(folder / "grd/S1A_IW_GRDH_1SDV_20230401T.tif", noise(bands=2))
     (scene,), full = find_scenes(Source(str(folder / "grd"), "grd"))
-    test_eq((full.layout, full.sensor, scene.names, full.unit), ("s1grd", "Sentinel-1", ("VV", "VH"), ""))
+    test_eq((full.layout, full.sensor, full.unit), ("s1grd", "Sentinel-1", ""))
+    test_eq(scene.names, ("VV", "VH"))
     test_close(10 * np.log10(40 / 1e-4), 56, eps=.1)
-    faults = lambda **kw: settings_faults(Settings((Source(str(folder / "grd"), "grd", unit="db", **kw), Source(str(folder / "pictures"), "pictures", unit="digital")), unit="digital"))
-    assert "stretch = [-25, 5]" in faults()[0]; test_eq(faults(stretch=(-25, 5)), []); test_close(30 / 255, .12, eps=.005)
+    radar = Source("grd", "grd", unit="db")
+    pictures = Source("pictures", "pictures", unit="digital")
+    test_fail(lambda: Settings((radar, pictures), unit="digital"),
+              contains="stretch = [-25, 5]")
+    radar = replace(radar, stretch=(-25, 5))
+    test_eq(Settings((radar, pictures), unit="digital").size, 128)
+    test_close(30 / 255, .12, eps=.005)

@@ -9,69 +9,105 @@ import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
 import tempfile
 from pathlib import Path
-import numpy as np, torch
+
+import numpy as np
+import torch
 from fastcore.test import *
 from testing import write_scene
-from di3cl.sarsense.build import build
+from di3cl.files import SarError
 from di3cl.pretrain import Pairs, fit_preprocess
-from di3cl.train.config import make_config
-from di3cl.sar import SarError
-from di3cl.scenes import simulate
+from di3cl.sarsense.build import build
 from di3cl.sarsense.sources import read_settings
-from di3cl.store import StoreTiles, read_manifest
-from di3cl.tiles import open_tiles
+from di3cl.scenes import simulate
+from di3cl.tiles import SimTiles, open_tiles
+from di3cl.train.config import make_config
 
 
 def test_a_tile_is_in_the_country_around_it():
     import pyarrow as pa
-    middles = dict(France=(2.5, 47.), Mongolia=(103., 47.), Chad=(18.5, 14.), Paraguay=(-57., -24.5), Australia=(134., -24.))          # far from any border
-    lon, lat = np.array([middles[c] for c in middles for _ in range(3)] + [(np.nan, np.nan)] * 2).T
-    def rows(lon, lat): return pa.table(dict(west=lon - .005, south=lat - .005, east=lon + .005, north=lat + .005))
-    test_eq(lands(rows(lon, lat)), {c: 3 for c in middles} | {"no place": 2})
-    test_eq(lands(rows(lon[-2:], lat[-2:])), {"no place": 2})                       # nothing has a place
-    test_eq(lands(rows(np.array([-9.9]), np.array([38.]))), dict(Portugal=1))      # out at sea: the nearest land
-    spread = np.random.default_rng(0).uniform(size=(2, 50_000)) * [[10], [5]] + [[130], [-27]]
-    test_eq(lands(rows(*spread)), dict(Australia=50_000))                          # none is lost where many share a rounded place
+
+
+    def count_at(lon, lat):
+        lon, lat = np.array(lon), np.array(lat)
+        return count_lands(pa.table(dict(west=lon - .005, south=lat - .005,
+                                         east=lon + .005, north=lat + .005)))
+
+
+    middles = dict(France=(2.5, 47.), Mongolia=(103., 47.), Chad=(18.5, 14.),
+                   Paraguay=(-57., -24.5), Australia=(134., -24.))    # far from borders
+    lon, lat = np.repeat(list(middles.values()), 3, axis=0).T
+    test_eq(count_at(lon, lat), {country: 3 for country in middles})
+    nowhere = [np.nan, np.nan]
+    test_eq(count_at([*lon, *nowhere], [*lat, *nowhere])["no place"], 2)
+    test_eq(count_at(nowhere, nowhere), {"no place": 2})
+    test_eq(count_at([-9.9], [38.]), dict(Portugal=1))        # at sea: the nearest land
+    lon, lat = np.random.default_rng(0).uniform((130, -27), (140, -22), (50_000, 2)).T
+    test_eq(count_at(lon, lat), dict(Australia=50_000))       # where many share a place
 
 
 def small_store(n=3, **kw):
     "A store of n simulated scenes, 40 km apart, in tiles of 32 pixels."
     folder = Path(tempfile.mkdtemp())
     for k, x in enumerate(simulate(n, 64).image.numpy()):
-        if k == 1: x[:, :, :20] = np.nan
+        if k == 1:
+            x[:, :, :20] = np.nan
         write_scene(folder / f"in/{k}.tif", x, origin=(5e5, 5e6 + 40_000 * k))
-    build(read_settings(folder / "in", unit="db", size=32, min_spread=0., **kw), folder / "store")
+    settings = read_settings(folder / "in", unit="db", size=32, min_spread=0., **kw)
+    build(settings, folder / "store")
     return folder / "store"
 
 
 def test_a_store_can_be_looked_at():
-    store = small_store(8, shares=(0.5, 0.25, 0.25)); text = "\n".join(summary(store))
-    for words in ("30 tiles of 32 x 32", "2 no data", "8 used, 0 skipped", "30 db", "30 unknown", " Switzerland, 6 Italy"): assert words in text, (words, text)
-    test_eq(len((axes := draw_store(store).axes)), 5); test_eq([t.get_text() for t in axes[-1].get_yticklabels()][:2], ["Switzerland", "Italy"])
-    titles = [ax.get_title() for ax in sheet(store, rows=3, columns=4).axes]; test_eq(len([t for t in titles if t]), 10)
-    seen = {t.split(":")[0] for page in range(3) for t in (ax.get_title() for ax in sheet(store, page, 3, 4).axes) if t}; test_eq(len(seen), 30)       # every tile is on one page
-    test_eq({ax.get_title() for ax in rejected_sheet(store).axes}, {"no data", ""})
-    save_pictures(store, store / "look"); test_eq(sorted(p.name for p in (store / "look").iterdir()), ["overview.png", "rejected.png", "sheet.png"])
+    store = small_store(8, shares=(0.5, 0.25, 0.25))
+    text = "\n".join(summary(store))
+    for words in ("30 tiles of 32 x 32", "2 no data", "8 used, 0 skipped", "30 db",
+                  "30 unknown", " Switzerland, 6 Italy"):
+        assert words in text, (words, text)
+    axes = draw_store(store).axes
+    test_eq(len(axes), 5)
+    lands = [label.get_text() for label in axes[-1].get_yticklabels()]
+    test_eq(lands[:2], ["Switzerland", "Italy"])
+    titles = []
+    for page in range(3):
+        titles.append([ax.get_title() for ax in sheet(store, page, 3, 4).axes])
+    test_eq([sum(map(bool, page)) for page in titles], [10, 10, 10])
+    seen = {title.split(":")[0] for page in titles for title in page if title}
+    test_eq(len(seen), 30)                                   # every tile is on one page
+    reasons = {ax.get_title() for ax in rejected_sheet(store).axes}
+    test_eq(reasons, {"no data", ""})
+    save_pictures(store, store / "look")
+    files = sorted(p.name for p in (store / "look").iterdir())
+    test_eq(files, ["overview.png", "rejected.png", "sheet.png"])
     test_fail(lambda: sheet(store, 7, 3, 4), contains="no page 7; the sheet has 3")
     test_fail(lambda: summary("/no/such/store"), contains="no store")
 
 
 def test_a_store_and_the_simulator_feed_the_loop_alike():
-    from di3cl.tiles import SimTiles
     config = make_config("tiny", tile=32, view=32, batch=4, pairs=8)
     for tiles in (open_tiles(small_store(), 32), SimTiles(8, 32)):
-        x = tiles.batch(torch.tensor([2, 0]), epoch=1)                        # as `Pairs` asks
-        assert x.dtype == torch.float32 and x.shape == (2, tiles.channels, tiles.size, tiles.size) and x.isfinite().all()
-        assert isinstance(tiles.fingerprint, str) and len(tiles.names) == tiles.channels and tiles.unit == "db"
+        x = tiles.batch(torch.tensor([2, 0]), epoch=1)                 # as `Pairs` asks
+        test_eq(x.shape, (2, tiles.channels, tiles.size, tiles.size))
+        assert x.dtype == torch.float32 and x.isfinite().all()
+        assert isinstance(tiles.fingerprint, str) and tiles.unit == "db"
+        test_eq(len(tiles.names), tiles.channels)
         pairs = Pairs(tiles, fit_preprocess(tiles, config), config)
-        assert all(torch.equal(a, b) for a, b in zip(pairs[1], Pairs(tiles, pairs.preprocess, config)[1]))
+        again = Pairs(tiles, pairs.preprocess, config)
+        assert all(torch.equal(a, b) for a, b in zip(pairs[1], again[1]))
 
 
 def test_the_solutions_of_this_page_are_right():
-    def cut_off(**kw):
+    def count_clipped(**kw):
         folder = Path(tempfile.mkdtemp())
-        for k, x in enumerate(simulate(2, 64).image.numpy()): write_scene(folder / f"in/{k}.tif", np.minimum(x, np.quantile(x, .7)) if k else x, origin=(5e5, 5e6 + 40_000 * k))
-        return build(read_settings(folder / "in", unit="db", size=32, min_spread=0., **kw), folder / "store")["counts"]
-    assert cut_off()["cut off"] > 0 and cut_off()["kept"] < 8; test_eq(cut_off(max_saturated=1.), dict(kept=8))
+        for k, x in enumerate(simulate(2, 64).image.numpy()):
+            if k:
+                x = np.minimum(x, np.quantile(x, .7))
+            write_scene(folder / f"in/{k}.tif", x, origin=(5e5, 5e6 + 40_000 * k))
+        settings = read_settings(folder / "in", unit="db", size=32, min_spread=0., **kw)
+        return build(settings, folder / "store")["counts"]
+
+
+    assert count_clipped()["cut off"] > 0 and count_clipped()["kept"] < 8
+    test_eq(count_clipped(max_saturated=1.), dict(kept=8))
     gigabytes = [460_532 * side ** 2 * 2 / 1e9 for side in (128, 512)]
-    test_close(gigabytes, [15, 241], eps=.5); test_close([.4 * g for g in gigabytes], [6, 97], eps=.5)
+    test_close(gigabytes, [15, 241], eps=.5)
+    test_close([.4 * g for g in gigabytes], [6, 97], eps=.5)

@@ -9,108 +9,202 @@ Docs: https://di3cl.github.io/di3cl/library/sarsense/download.html.md"""
 __all__ = ['CHECKSUMS', 'ARCHIVES', 'fetch', 'unpack', 'read_list', 'fetch_list']
 
 # %% ../../nbs/library/sarsense/download.ipynb #8adb4f4c
-import hashlib, os, shutil, tarfile, urllib.error, urllib.request, zipfile
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from tqdm.auto import tqdm
 
-from ..sar import SarError
+from ..files import SarError
 
 # %% ../../nbs/library/sarsense/download.ipynb #2494d4da
-CHECKSUMS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}   # by the number of hexadecimal digits: as publishers give them
+# by their number of hexadecimal digits, as publishers give them
+CHECKSUMS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 
-def _rest(url, have):
-    "The answer to a request for what is missing after `have` bytes, and how many of those still count."
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try: answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as e:
-        if e.code == 416 and have: return None, have              # nothing is missing
-        raise
-    return answer, have if answer.status == 206 else 0
 
 def fetch(url,         # http, https or file
           path,        # where the file shall be
           checksum):   # its MD5, SHA-1, SHA-256 or SHA-512, as its publisher gives it
-    "Download, going on where an earlier try stopped; the file appears only if its checksum is right. Returns the path."
+    "Download, going on where an earlier try stopped; return the path once it is right."
     path, part = Path(path), Path(f"{path}.part")
-    if len(checksum) not in CHECKSUMS: raise SarError(f"{checksum!r} is no MD5, SHA-1, SHA-256 or SHA-512; take it from where you took the address")
-    if path.exists() and _hash(path, checksum) == checksum.lower(): return path
+    if len(checksum) not in CHECKSUMS:
+        raise SarError(f"{checksum!r} is no MD5, SHA-1, SHA-256 or SHA-512; "
+                       "take it from where you took the address")
+    if path.exists() and _hash(path, checksum) == checksum.lower():
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        answer, have = _rest(url, part.stat().st_size if part.exists() else 0)
-        if answer: _save(answer, part, have)
-    except OSError as e: raise SarError(f"{url}: the download stopped ({e}); what came is kept, the same call goes on from there") from e
-    if (got := _hash(part, checksum)) != checksum.lower():
+        _download(url, part)
+    except OSError as e:
+        raise SarError(f"{url}: the download stopped ({e}); what came is kept, "
+                       "the same call goes on from there") from e
+    got = _hash(part, checksum)
+    if got != checksum.lower():
         part.unlink()
-        raise SarError(f"{url}: checksum {got}, where {checksum} was promised; the file is thrown away. Try again; if it happens twice, the address or the checksum is of another version")
+        raise SarError(f"{url}: checksum {got}, where {checksum} was promised; the "
+                       "file is thrown away. Try again; if it happens twice, the "
+                       "address or the checksum is of another version")
     os.replace(part, path)
     return path
 
-# %% ../../nbs/library/sarsense/download.ipynb #29f3aaa7
-def _save(answer, part, have):
-    "Append what comes; a line that breaks early is an error."
-    total = have + int(answer.headers.get("Content-Length") or 0)
-    with answer, open(part, "ab" if have else "wb") as f, tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=part.stem, leave=False, disable=None) as bar:
-        while block := answer.read(2**20): f.write(block); bar.update(len(block))
-        if total and f.tell() < total: raise OSError(f"{f.tell()} of {total} bytes came")
 
 def _hash(path, like):
-    with open(path, "rb") as f: return hashlib.file_digest(f, CHECKSUMS[len(like)]).hexdigest()
+    "Return the checksum of a file, of the same kind as another."
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, CHECKSUMS[len(like)]).hexdigest()
+
+# %% ../../nbs/library/sarsense/download.ipynb #29f3aaa7
+def _download(url, part):
+    "Append to a file what it lacks; raise OSError if the line breaks early."
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url)
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as e:
+        if e.code == 416 and have:
+            return                                        # nothing is missing
+        raise
+    mode = "ab"
+    if answer.status != 206:                              # it comes from its beginning
+        have, mode = 0, "wb"
+    total = have + int(answer.headers.get("Content-Length") or 0)
+    with answer, open(part, mode) as f, tqdm(
+            total=total or None, initial=have, unit="B", unit_scale=True,
+            desc=part.stem, leave=False, disable=None) as bar:
+        while block := answer.read(2**20):
+            f.write(block)
+            bar.update(len(block))
+        if f.tell() < total:
+            raise OSError(f"{f.tell()} of {total} bytes came")
 
 # %% ../../nbs/library/sarsense/download.ipynb #763d49e5
 def unpack(archive,   # .zip, .tar, .tar.gz, ...
            folder):   # where its members shall lie
-    "Unpack, refusing the whole archive if one of its members would lie outside `folder`. Returns the folder."
-    folder = Path(folder)
+    "Unpack folders and plain files; raise SarError if anything else is in the archive."
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as z:
-                for name in z.namelist(): _inside(archive, name)
-                z.extractall(folder)
+                members = [_zip_member(z, info) for info in z.infolist()]
+                _write_members(archive, members, Path(folder))
         else:
             with tarfile.open(archive) as t:
-                for m in (members := t.getmembers()):
-                    _inside(archive, m.name); tarfile.data_filter(m, str(folder))
-                t.extractall(folder, members, filter="data")
-    except tarfile.FilterError as e: raise SarError(f"{archive}: refused, nothing unpacked: {e}") from e
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as e: raise SarError(f"{archive}: cannot be unpacked ({e}); fetch it again") from e
+                members = [_tar_member(t, info) for info in t.getmembers()]
+                _write_members(archive, members, Path(folder))
+    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile,
+            zlib.error) as e:
+        raise SarError(f"{archive}: cannot be unpacked ({e}); fetch it again") from e
     return folder
 
-def _inside(archive, name):
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name.replace("\\", "/")).parts or ":" in name[:2]:
-        raise SarError(f"{archive}: refused, nothing unpacked: its member {name!r} points outside the folder")
+
+def _zip_member(z, info):
+    "Return (name, bytes or None for a folder, is it plain?, how to open it)."
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    size = None if info.is_dir() else info.file_size
+    return info.filename, size, kind in (0, stat.S_IFREG, stat.S_IFDIR), (z.open, info)
+
+
+def _tar_member(t, info):
+    "Return the same of a member of a tar."
+    size = None if info.isdir() else info.size
+    return info.name, size, info.isfile() or info.isdir(), (t.extractfile, info)
+
+
+def _write_members(archive, members, folder):
+    "Write all members, or none if there is a bad one among them."
+    for name, size, plain, _ in members:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        outside = ".." in parts or parts[:1] == ("/",) or ":" in name[:2]
+        if outside or not plain:
+            why = "points outside the folder" if outside else "is no plain file"
+            raise SarError(f"{archive}: refused, nothing unpacked: "
+                           f"its member {name!r} {why}")
+    need = sum(size or 0 for _, size, *_ in members)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise SarError(f"{archive}: it needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} "
+                       "are free; nothing unpacked")
+    for name, size, _, (open_member, info) in members:
+        path = folder / name
+        if size is None:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open_member(info) as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
 
 # %% ../../nbs/library/sarsense/download.ipynb #73e81d37
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".zip")
 
-def read_list(path):   # a text file: a checksum and an address a line, in any order; '#' begins a remark
-    "[(url, checksum, name)]; every line that cannot be used is told."
-    try: lines = Path(path).read_text().splitlines()
-    except (OSError, ValueError) as e: raise SarError(f"{path}: not readable as a list ({e})") from e
-    found, bad = [], []
+
+def read_list(path):   # a text file: a checksum and an address a line, in any order;
+                       # '#' begins a remark
+    "Return [(url, checksum, name)]; raise SarError with every line that is wrong."
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, ValueError) as e:
+        raise SarError(f"{path}: not readable as a list ({e})") from e
+    found, bad = {}, []
     for n, line in enumerate(lines, 1):
-        if not (words := line.split("#")[0].split()): continue
-        url = next((w for w in words if "://" in w), ""); sums = [w for w in words if w != url]
-        name = PurePosixPath(unquote(urlsplit(url).path)).name
-        if len(words) != 2 or not url: bad.append(f"line {n}: a checksum and an address, not {line.strip()[:60]!r}")
-        elif len(sums[0]) not in CHECKSUMS or set(sums[0].lower()) - set("0123456789abcdef"): bad.append(f"line {n}: {sums[0]!r} is no MD5, SHA-1, SHA-256 or SHA-512")
-        elif name in ("", "..") or name in {f[2] for f in found}: bad.append(f"line {n}: {f'a second file {name}' if name.strip('.') else 'the address names no file'}")
-        else: found.append((url, sums[0], name))
-    if bad or not found: raise SarError(f"{path}: " + ("; ".join(bad) or "no line in it; write a checksum and an address a line"))
-    return found
+        words = sorted(line.split("#")[0].split(), key=lambda word: "://" not in word)
+        if words:
+            name = PurePosixPath(unquote(urlsplit(words[0]).path)).name
+            why = _wrong(words, name)
+            folder = _without_suffix(name)
+            if not why and folder in found:
+                why = f"a second file {name}, or another that would lie in its place"
+            if why:
+                bad.append(f"line {n}: {why}")
+            else:
+                found[folder] = (*words, name)
+    if bad or not found:
+        no_line = "no line in it; write a checksum and an address a line"
+        raise SarError(f"{path}: {'; '.join(bad) or no_line}")
+    return list(found.values())
 
+
+def _wrong(words, name):
+    "Return what is wrong with a line of a list, or nothing."
+    if len(words) != 2 or "://" not in words[0]:
+        return f"a checksum and an address, not {' '.join(words)[:60]!r}"
+    checksum = words[1].lower()
+    if len(checksum) not in CHECKSUMS or set(checksum) - set("0123456789abcdef"):
+        return f"{words[1]!r} is no MD5, SHA-1, SHA-256 or SHA-512"
+    if not name.strip("."):
+        return "the address names no file"
+
+
+def _without_suffix(name):
+    "Return the name of the folder that an archive is unpacked to."
+    for suffix in ARCHIVES:
+        if name.lower().endswith(suffix):
+            return name[:-len(suffix)]
+    return name
+
+# %% ../../nbs/library/sarsense/download.ipynb #808106c8
 def fetch_list(path,     # as for `read_list`
                folder):  # where the files, and a folder for each archive, shall be
-    "Fetch what is not there yet, and unpack the archives among it; returns the paths of files and folders."
+    "Fetch what is not there yet, unpack archives; return paths of files and folders."
     done = []
     for url, checksum, name in read_list(path):
-        kind = next((a for a in sorted(ARCHIVES, key=len, reverse=True) if name.lower().endswith(a)), "")
-        target = Path(folder) / name.removesuffix(name[-len(kind):] if kind else "")
+        target = Path(folder, _without_suffix(name))
         done.append(target)
-        if kind and target.is_dir(): continue
-        archive = fetch(url, Path(folder) / name, checksum)
-        if not kind: continue
-        shutil.rmtree(half := target.with_name(f".{target.name}.half"), ignore_errors=True)
-        os.replace(unpack(archive, half), target)
+        packed = target.name != name
+        if packed and target.is_dir():
+            continue
+        archive = fetch(url, Path(folder, name), checksum)
+        if packed:
+            half = target.with_name(f".{target.name}.half")
+            shutil.rmtree(half, ignore_errors=True)
+            os.replace(unpack(archive, half), target)
     return done
