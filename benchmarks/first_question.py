@@ -15,7 +15,7 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 
 from di3cl.files import write_atomic
-from di3cl.evaluate.dense import collect, encoder_reader, fit_pixels, map_confusions, statistics_reader
+from di3cl.evaluate.dense import collect_pixels, encoder_reader, fit_pixels, map_confusions, statistics_reader
 from di3cl.labels import by_group
 from di3cl.train.config import make_config
 from di3cl.pretrain import new_model, pretrain
@@ -117,7 +117,7 @@ def ask_patches(encoder, contract, train, test):             # contract: (Prepro
 def ask_pixels(encoder, contract, train, test):
     "The same of single pixels."
     read, shift = (statistics_reader(), 0.0) if encoder is None else (encoder_reader(encoder, contract[0], "db"), contract[1])
-    probes = fit_pixels(collect(read, train.batches(shift), 3, torch.Generator().manual_seed(0)))
+    probes = fit_pixels(collect_pixels(read, train.batches(shift), 3, torch.Generator().manual_seed(0)))
     return {("pixels", way): by_group(c, test.group) for way, c in map_confusions(read, probes, test.batches(shift), N_CLASSES, every=8).items()}
 
 def accuracy(counts):                                        # (seeds, blocks, n, n) -> mean over seeds of balanced accuracy

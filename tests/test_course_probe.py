@@ -6,113 +6,149 @@ from di3cl.evaluate.probe import *
 
 
 import math
-import numpy as np, torch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
 from fastcore.test import *
+
+from di3cl.sar import SarError
 from di3cl.scenes import CLASSES, TEST_START
+
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+def patches_of(y, scenes_of):
+    "Patches without pixels: classes, and so many patches a scene."
+    group = torch.arange(len(y)) // scenes_of
+    return Patches(torch.zeros(len(y), 1, 2, 2), y, group, "db")
+
+
 def test_patches_are_pure_windows_of_their_scene():
-    label = torch.full((2, 64, 64), 3); label[0, :32, 32:] = 7; label[1, :8, :8] = 255; label[1, 32:, :10] = 5
-    image = (torch.arange(2 * 64 * 64).float()).reshape(2, 1, 64, 64)
+    label = torch.full((2, 64, 64), 3)
+    label[0, :32, 32:] = 7
+    label[1, :8, :8] = 255
+    label[1, 32:, :10] = 5
+    image = torch.arange(2 * 64 * 64).float().reshape(2, 1, 64, 64)
     p = cut_patches(image, label, "db", size=32, purity=0.9)
-    test_eq(p.y.tolist(), [3, 7, 3, 3, 3, 3, 3])                    # seven of eight windows; the one that is 31 % class 5 is left out
+    test_eq(p.y.tolist(), [3, 7, 3, 3, 3, 3, 3])   # one is 31 % class 5
     test_eq(p.group.tolist(), [0, 0, 0, 0, 1, 1, 1])
     assert torch.equal(p.x[1, 0], image[0, 0, :32, 32:])
+    nothing = cut_patches(image, torch.full_like(label, 255), "db")
+    test_eq(nothing.x.shape, (0, 1, 32, 32))         # unlabelled is no class
     b = balance(p, 2, torch.Generator().manual_seed(0))
     test_eq(torch.bincount(b.y)[[3, 7]].tolist(), [2, 1])
-    test_eq([q.y.tolist() for q in keep_common(p, b, least=2)], [[3] * 6, [3] * 2])                      # 7 occurs once: nobody is asked about it
+    common = keep_common(p, b, least=2)    # 7 occurs once: nobody is asked
+    test_eq([q.y.tolist() for q in common], [[3] * 6, [3] * 2])
 
 
 def test_knn_agrees_with_a_loop_and_with_scikit_learn():
     from sklearn.neighbors import KNeighborsClassifier
+
     g = torch.Generator().manual_seed(0)
-    x, y, t = torch.randn(50, 6, generator=g), torch.randint(0, 4, (50,), generator=g), torch.randn(30, 6, generator=g)
+    x, t = torch.randn(50, 6, generator=g), torch.randn(30, 6, generator=g)
+    y = torch.randint(0, 4, (50,), generator=g)
     got = knn(x, y, t, k=7)
     for i, k in enumerate(got):
-        s = sorted(((float(t[i] @ x[j] / t[i].norm() / x[j].norm()), int(y[j])) for j in range(50)), reverse=True)[:7]
-        votes = [sum(math.exp(c / 0.07) for c, l in s if l == label) for label in range(4)]
-        test_eq(int(k), int(np.argmax(votes)))
-    theirs = KNeighborsClassifier(7, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07)).fit(x.numpy(), y.numpy())
+        cosines = [float(t[i] @ v / t[i].norm() / v.norm()) for v in x]
+        nearest = sorted(zip(cosines, y.tolist()), reverse=True)[:7]
+        votes = np.zeros(4)
+        for cosine, label in nearest:
+            votes[label] += math.exp(cosine / 0.07)
+        test_eq(int(k), int(votes.argmax()))
+    theirs = KNeighborsClassifier(
+        7, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
+    theirs.fit(x.numpy(), y.numpy())
     test_eq(got.numpy(), theirs.predict(t.numpy()))
-    test_eq(knn(x, y, x, k=1), y)                                                                        # every row is its own nearest neighbour
-    test_eq(knn(x[:3], y[:3], t, k=20).shape, (30,))                                                     # fewer rows than neighbours
+    test_eq(knn(x, y, x, k=1), y)                       # every row is its own neighbour
+    test_eq(knn(x[:3], y[:3], t, k=20).shape, (30,))    # fewer rows than neighbours
 
 
 def test_linear_probe_is_scikit_learns_multinomial_regression():
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
+
     g = torch.Generator().manual_seed(0)
     for n in (2, 4):
-        x, y, t = 3 + 5 * torch.randn(200, 6, generator=g), torch.randint(0, n, (200,), generator=g) + 3, torch.randn(100, 6, generator=g)
+        x = 3 + 5 * torch.randn(200, 6, generator=g)
+        t = torch.randn(100, 6, generator=g)
+        y = torch.randint(0, n, (200,), generator=g) + 3
         x[:, 0] += 9 * (y == 3)
         s = StandardScaler().fit(x.numpy())
-        theirs = LogisticRegression(C=0.1, max_iter=300).fit(s.transform(x.numpy()), y.numpy())
-        test_eq(linear(x, y, t, 0.1).numpy(), theirs.predict(s.transform(t.numpy())))
+        theirs = LogisticRegression(C=0.1, max_iter=300)
+        theirs.fit(s.transform(x.numpy()), y.numpy())
+        ours = fit_linear(x, y, strengths=(0.1,))(t)
+        test_eq(ours.numpy(), theirs.predict(s.transform(t.numpy())))
 
 
 def test_ridge_is_chosen_on_groups_held_out():
     g = torch.Generator().manual_seed(0)
-    group = torch.arange(240) // 12                                       # 20 scenes; 60 features say which scene, one says the class, and badly
+    group = torch.arange(240) // 12              # 20 scenes
     y = torch.randint(0, 2, (20,), generator=g)[group]
-    x = torch.cat([(y + 0.7 * torch.randn(240, generator=g))[:, None], torch.randn(20, 60, generator=g)[group] + 0.1 * torch.randn(240, 60, generator=g)], 1)
-    args = standardiser(x)(x).numpy(), y.numpy()
-    by_scene, mixed = choose_ridge(*args, group.numpy()), choose_ridge(*args, torch.randperm(240, generator=g).numpy())
-    assert max(mixed[1]) > 0.97 > max(by_scene[1]) + 0.1                  # shuffled patches recognise their scene and look perfect
-    x = torch.randn(60, 3, generator=g); y = (torch.arange(60) // 30)     # scene and class are one: nothing can be learned, nothing breaks
-    test_eq(choose_ridge(x.numpy(), y.numpy(), y.numpy())[1], [0] * 5)
+    of_class = (y + 0.7 * torch.randn(240, generator=g))[:, None]  # one feature, badly
+    of_scene = torch.randn(20, 60, generator=g)[group]  # 60 say which scene
+    x = torch.cat([of_class, of_scene + 0.1 * torch.randn(240, 60, generator=g)], 1)
+    args = fit_scaler(x)(x).numpy(), y.numpy()
+    _, by_scene = choose_ridge(*args, group.numpy())
+    _, mixed = choose_ridge(*args, torch.randperm(240, generator=g).numpy())
+    assert max(mixed) > 0.97 > max(by_scene) + 0.1  # they know their scene
+    x, y = torch.randn(60, 3, generator=g), torch.arange(60) // 30    # scene is class:
+    x, y = x.numpy(), y.numpy()
+    test_eq(choose_ridge(x, y, y)[1], [0] * 5)                        # nothing breaks
 
 
 def test_linear_probe_refuses_what_cannot_be_asked():
     x, y = torch.randn(30, 3), torch.arange(30) % 2
-    test_fail(lambda: fit_linear(x, y, torch.zeros(30)), contains="one scene")
-    test_fail(lambda: fit_linear(x, y * 0, torch.arange(30)), contains="only one class")
+    with expect_fail(SarError, contains="one scene"):
+        fit_linear(x, y, torch.zeros(30))
+    with expect_fail(SarError, contains="only one class"):
+        fit_linear(x, y * 0, torch.arange(30))
+
+
+def test_a_constant_feature_says_nothing():
+    x = torch.tensor([[1., 5.], [3., 5.]])
+    test_close(fit_scaler(x)(x), torch.tensor([[-1., 0.], [1., 0.]]), eps=1e-6)
+    test_eq(fit_scaler(x)(torch.full((1, 2), 7.))[0, 1].item(), 0)  # on other rows, too
 
 
 def test_a_perfect_feature_scores_one_and_noise_scores_chance():
-    n = 600; g = torch.Generator().manual_seed(0)
-    y = torch.randint(0, 5, (n,), generator=g)
-    p = Patches(torch.zeros(n, 1, 2, 2), y, torch.arange(n) // 6, "db")
-    told = predict_patches(lambda p: F.one_hot(p.y, 5).float() + 0.01, p, p)
-    test_eq([score(y, p).value for y in told.values()], [1.0, 1.0])
-    guessed = predict_patches(lambda p: torch.randn(n, 8, generator=g), p, p)
-    for y in guessed.values(): assert score(y, p).low < 0.2 < score(y, p).high and score(y, p).high - score(y, p).low < 0.12
-    better = gain(told["knn"], guessed["knn"], p)
-    test_close(better.value, 1 - score(guessed["knn"], p).value); assert better.low > 0.6
-    test_eq(gain(guessed["knn"], guessed["knn"], p)[:3], (0, 0, 0))
+    g = torch.Generator().manual_seed(0)
+    p = patches_of(torch.randint(0, 5, (600,), generator=g), 6)
+    right = predict_patches(lambda p: F.one_hot(p.y, 5).float() + 0.01, p, p)
+    test_eq([score(y, p).value for y in right.values()], [1.0, 1.0])
+    lots = predict_patches(lambda p: torch.randn(600, 8, generator=g), p, p)
+    for y in lots.values():
+        s = score(y, p)
+        assert s.low < 0.2 < s.high < s.low + 0.12
+    better = gain(right["knn"], lots["knn"], p)
+    test_close(better.value, 1 - score(lots["knn"], p).value)
+    assert better.low > 0.6
+    test_eq(gain(lots["knn"], lots["knn"], p)[:3], (0, 0, 0))
 
 
 def test_scores_agree_with_scikit_learn():
-    from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
+    from sklearn import metrics as sk
+
     g = torch.Generator().manual_seed(1)
-    y, guess = torch.randint(0, 4, (300,), generator=g) ** 2, torch.randint(0, 4, (300,), generator=g) ** 2
-    p = Patches(torch.zeros(300, 1, 2, 2), y, torch.arange(300) // 10, "db")
-    test_close(score(guess, p).value, balanced_accuracy_score(y, guess), eps=1e-6)
-    test_close(score(guess, p, of=overall_accuracy).value, accuracy_score(y, guess), eps=1e-6)
-    test_eq(confusions(guess, p).sum(0).numpy(), confusion_matrix(y, guess, labels=range(10)))
-    test_eq(confusions(guess, p).sum((1, 2)), torch.full((30,), 10))
+    y, guess = torch.randint(0, 4, (2, 300), generator=g) ** 2
+    p = patches_of(y, 10)
+    test_close(score(guess, p).value, sk.balanced_accuracy_score(y, guess), eps=1e-6)
+    overall = score(guess, p, of=overall_accuracy).value
+    test_close(overall, sk.accuracy_score(y, guess), eps=1e-6)
+    tables = confusions(guess, p)
+    test_eq(tables.sum(0).numpy(), sk.confusion_matrix(y, guess, labels=range(10)))
+    test_eq(tables.sum((1, 2)), torch.full((30,), 10))
     table = class_table(guess, p, "abcdefghij").splitlines()
-    test_eq([l.split()[0] for l in table], ["class", "a", "b", "e", "j"])
-    test_eq(float(table[1].split()[2]), round((guess == y)[y == 0].float().mean().item(), 2))
-
-
-import torch.nn.functional as F
-
-
-def test_the_plane_of_pca_is_the_best_shadow():
-    from sklearn.decomposition import PCA
-    x = torch.randn(80, 5, generator=torch.Generator().manual_seed(0)) @ torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
-    want, got = torch.from_numpy(PCA(2).fit_transform(standardiser(x)(x).numpy())), plane(x)
-    test_close(got.abs(), want.abs(), eps=1e-4)                                                          # the signs of the axes are anybody's
-    test_eq(plane(x[:12], "tsne").shape, (12, 2))
-    test_fail(lambda: plane(x, "umap"), contains="pca or tsne")
+    test_eq([line.split()[0] for line in table[1:]], list("abej"))
+    found = (guess == y)[y == 0].float().mean().item()
+    test_eq(float(table[1].split()[2]), round(found, 2))
 
 
 def test_the_solutions_of_this_page_are_right():
     test_close(1.96 * math.sqrt(.81 * .19 / 400), .038, eps=5e-4)
     rng = np.random.default_rng(0)
-    scenes = rng.beta(8.1, 1.9, (5000, 10))                       # ten scenes, each with an accuracy of its own, 0.81 on average
+    scenes = rng.beta(8.1, 1.9, (5000, 10))    # ten scenes, each as hard as it is
     assert 1.96 * (rng.binomial(40, scenes).sum(1) / 400).std() > 2 * .038
     y = torch.tensor([0] * 95 + [1] * 5)
-    c = confusions(torch.zeros_like(y), Patches(None, y, torch.arange(100) // 10, "db"))
+    c = confusions(torch.zeros_like(y), patches_of(y, 10))
     test_close((overall_accuracy(c), balanced_accuracy(c)), (.95, .5), eps=1e-6)

@@ -8,11 +8,19 @@ from di3cl.evaluate.dense import *
 import torch
 import torch.nn.functional as F
 from fastcore.test import *
+
 from di3cl.encoder import Encoder
 from di3cl.sar import Preprocess, SarError
+
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 PLAIN = Preprocess("db", (0,), (1,), (-100, 100), ("VV",))
+
+
+def seeded(k=0):
+    return torch.Generator().manual_seed(k)
+
+
 def small_encoder(seed=0):
     "A random resnet10, the same for the same seed."
     with torch.random.fork_rng(devices=[]):
@@ -21,91 +29,130 @@ def small_encoder(seed=0):
 
 
 def test_grid_and_pixels_say_the_same():
-    e, x = small_encoder(), torch.randn(2, 1, 40, 56, generator=torch.Generator().manual_seed(0))
-    everywhere, s = dense_features(e, PLAIN, x, "db", stride=1), stage_maps(e, PLAIN, x, "db")
-    where = torch.stack(torch.meshgrid(torch.arange(2), torch.arange(40), torch.arange(56), indexing="ij"), -1).flatten(0, 2)
-    test_close(features_at(s, where).view(2, 40, 56, -1).movedim(-1, 1), everywhere, eps=1e-5)
+    e, x = small_encoder(), torch.randn(2, 1, 40, 56, generator=seeded())
+    everywhere = dense_features(e, PLAIN, x, "db", stride=1)
+    where = torch.cartesian_prod(torch.arange(2), torch.arange(40), torch.arange(56))
+    single = features_at(stage_maps(e, PLAIN, x, "db"), where)
+    test_close(single.view(2, 40, 56, -1).movedim(-1, 1), everywhere, eps=1e-5)
     test_eq(everywhere.shape, (2, sum(e.widths), 40, 56))
-    test_eq(dense_features(e, PLAIN, x, "db", (1, 3)).shape, (2, e.widths[0] + e.widths[2], 10, 14))
-    test_close(dense_features(e, PLAIN, x, "db", pixels=1), dense_features(e, PLAIN, x, "db"), eps=1e-5)      # one image at a time
-    test_close(F.avg_pool2d(everywhere[:, :, :, :48], 2).mean(), dense_features(e, PLAIN, x, "db", stride=2)[..., :24].mean(), eps=1e-4)
+    some = dense_features(e, PLAIN, x, "db", (1, 3))
+    test_eq(some.shape, (2, e.widths[0] + e.widths[2], 10, 14))
+    one_by_one = dense_features(e, PLAIN, x, "db", pixels=1)
+    test_close(one_by_one, dense_features(e, PLAIN, x, "db"), eps=1e-5)
+    coarse = dense_features(e, PLAIN, x, "db", stride=2)[..., :24]
+    test_close(F.avg_pool2d(everywhere[..., :48], 2).mean(), coarse.mean(), eps=1e-4)
 
 
 def test_at_the_pixel_of_a_cell_stands_the_cell():
-    e, x = small_encoder(), torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    e, x = small_encoder(), torch.randn(1, 1, 64, 64, generator=seeded())
     for k, m in enumerate(e(x), 1):
-        step = 64 // m.shape[-1]
+        m, step = m.detach(), 64 // m.shape[-1]
         got = dense_features(e, PLAIN, x, "db", (k,), stride=1)
-        test_close(got[..., ::step, ::step], m.detach(), eps=1e-5)
-        half = got[..., step // 2, ::step]                                                                 # between two cells: their mean
-        test_close(half, (m[..., 0, :] + m[..., 1, :]).detach() / 2, eps=1e-4)
+        test_close(got[..., ::step, ::step], m, eps=1e-5)
+        half = got[..., step // 2, ::step]  # between two cells: their mean
+        test_close(half, (m[..., 0, :] + m[..., 1, :]) / 2, eps=1e-4)
 
 
 def test_a_mirrored_image_has_mirrored_features():
     e = small_encoder()
-    with torch.no_grad():
-        for m in e.modules():                                      # kernels that are their own mirror images ...
-            if isinstance(m, torch.nn.Conv2d): m.weight.copy_((m.weight + m.weight.flip(-1)) / 2)
-    x = torch.randn(1, 1, 65, 65, generator=torch.Generator().manual_seed(0))   # ... on a width on which cells can be symmetric: 65 = 4 x 16 + 1
+    for m in e.modules():      # kernels that are their own mirror images
+        if isinstance(m, torch.nn.Conv2d):
+            m.weight.data = (m.weight.data + m.weight.data.flip(-1)) / 2
+    x = torch.randn(1, 1, 65, 65, generator=seeded())  # 65 = 4 x 16 + 1
     for k in (1, 2, 3, 4):
-        f = lambda x: dense_features(e, PLAIN, x, "db", (k,), stride=1)
-        test_close(f(x.flip(-1)), f(x).flip(-1), eps=1e-4)
-        usual = lambda x: F.interpolate(e(x)[k - 1], scale_factor=2 ** min(k + 1, 4), mode="bilinear").detach()[..., :65]   # blocks: off, so not symmetric
-        assert (usual(x.flip(-1)) - usual(x).flip(-1)).abs().mean() > 0.02 * usual(x).abs().mean()
+        def read(x):
+            return dense_features(e, PLAIN, x, "db", (k,), stride=1)
+
+        def usual(x):  # blocks: off, so not symmetric
+            scale = 2 ** min(k + 1, 4)
+            m = F.interpolate(e(x)[k - 1], scale_factor=scale, mode="bilinear")
+            return m.detach()[..., :65]
+
+        test_close(read(x.flip(-1)), read(x).flip(-1), eps=1e-4)
+        off = (usual(x.flip(-1)) - usual(x).flip(-1)).abs().mean()
+        assert off > 0.02 * usual(x).abs().mean()
 
 
 def test_dense_features_refuses_by_name():
-    x = torch.zeros(1, 1, 32, 32)
-    test_fail(lambda: dense_features(small_encoder(), PLAIN, x, "intensity"), contains="expects db, this is intensity")
-    test_fail(lambda: dense_features(small_encoder(), PLAIN, x.expand(1, 2, 32, 32), "db"), contains="channels VV")
-    test_fail(lambda: dense_features(small_encoder(), PLAIN, x, "db", (0, 1)), contains="some of 1, 2, 3, 4")
+    e, x = small_encoder(), torch.zeros(1, 1, 32, 32)
+    with expect_fail(SarError, contains="expects db, this is intensity"):
+        dense_features(e, PLAIN, x, "intensity")
+    with expect_fail(SarError, contains="channels VV"):
+        dense_features(e, PLAIN, x.expand(1, 2, 32, 32), "db")
+    with expect_fail(SarError, contains="some of 1, 2, 3, 4"):
+        dense_features(e, PLAIN, x, "db", (0, 1))
 
 
 def test_sampling_is_fair_and_repeatable():
-    g = lambda: torch.Generator().manual_seed(0)
-    label = torch.randint(0, 4, (3, 30, 30), generator=g()).to(torch.uint8); label[:, :5] = 255; label[1, 7, 7] = 9; label[label == 3] = 2
-    where = sample_pixels(label, 6, g())
-    y = label[where.unbind(1)]
-    for tile in range(3): test_eq(torch.bincount(y[where[:, 0] == tile].long(), minlength=10)[[0, 1, 2, 9]].tolist(), [6, 6, 6, int(tile == 1)])
+    label = torch.randint(0, 4, (3, 30, 30), generator=seeded()).to(torch.uint8)
+    label[:, :5] = 255
+    label[1, 7, 7] = 9
+    label[label == 3] = 2
+    where = sample_pixels(label, 6, seeded())
+    y = label[where.unbind(1)].long()
+    for tile in range(3):
+        counts = torch.bincount(y[where[:, 0] == tile], minlength=10)[[0, 1, 2, 9]]
+        test_eq(counts.tolist(), [6, 6, 6, int(tile == 1)])
     assert (where[:, 1] >= 5).all() and len(where.unique(dim=0)) == len(where)
-    test_eq(where, sample_pixels(label, 6, g()))
-    many = torch.stack([sample_pixels(label[:1], 1, torch.Generator().manual_seed(k))[0] for k in range(200)]).float()
-    assert 14 < many[:, 2].mean() < 16 and 16 < many[:, 1].mean() < 18.5                                # from everywhere, not from the top
+    test_eq(where, sample_pixels(label, 6, seeded()))
+    draws = [sample_pixels(label[:1], 1, seeded(k))[0] for k in range(200)]
+    _, row, column = torch.stack(draws).float().mean(0)
+    assert 14 < column < 16 and 16 < row < 18.5     # from everywhere
     test_eq(sample_pixels(torch.full((1, 4, 4), 255)).shape, (0, 3))
 
 
 def test_local_statistics_are_those_of_the_window():
-    x = torch.randn(2, 2, 30, 30, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 2, 30, 30, generator=seeded())
     got = local_statistics(x, torch.tensor([[1, 15, 16], [0, 0, 29]]), (1, 5))
     window = x[1, :, 13:18, 14:19].flatten(1)
-    want = torch.cat([x[1, :, 15, 16], window.mean(1), window.std(1), torch.stack([window.quantile(q, 1) for q in (.1, .5, .9)]).flatten()])
-    test_close(got[0], want, eps=1e-5); test_close(got[1, :2], x[0, :, 0, 29])
+    quantiles = [window.quantile(q, 1) for q in (.1, .5, .9)]
+    want = [x[1, :, 15, 16], window.mean(1), window.std(1), *quantiles]
+    test_close(got[0], torch.cat(want), eps=1e-5)
+    test_close(got[1, :2], x[0, :, 0, 29])
 
 
 def test_a_probe_of_pixels_finds_what_is_there():
-    g = torch.Generator().manual_seed(0)
-    label = (torch.arange(6)[:, None, None] + torch.arange(40)[:, None] // 10 + torch.arange(40) // 20) % 3            # blocks of three classes
+    g = seeded()
+    rows, columns = torch.arange(40)[:, None] // 10, torch.arange(40) // 20
+    label = (torch.arange(6)[:, None, None] + rows + columns) % 3  # blocks of 3 classes
     image = 4. * label[:, None] + torch.randn(6, 1, 40, 40, generator=g)
-    batches = [(image[:3], label[:3], torch.arange(3)), (image[3:], label[3:], torch.arange(3, 6))]
-    probes = fit_pixels(p := collect(statistics_reader((1, 3)), batches, 12, g))
-    test_eq(p.x.shape[0], sum(12 * len(l.unique()) for l in label)); test_eq(p.group.unique().tolist(), list(range(6)))
-    for way, map_ in predict_pixels(statistics_reader((1, 3)), probes, image).items(): assert (map_ == label).float().mean() > 0.93
-    some = predict_pixels(statistics_reader((1, 3)), probes, image, every=4)["knn"]
-    test_eq(some, predict_pixels(statistics_reader((1, 3)), probes, image)["knn"][:, 2::4, 2::4])
-    test_fail(lambda: collect(statistics_reader(), [(image, label * 0 + 255, torch.arange(6))]), contains="no labelled pixel")
+    group = torch.arange(6)
+    batches = zip(image.split(3), label.split(3), group.split(3))
+    read = statistics_reader((1, 3))
+    pixels = collect_pixels(read, batches, 12, g)
+    test_eq(len(pixels.x), sum(12 * len(l.unique()) for l in label))
+    test_eq(pixels.group.unique(), group)
+    probes = fit_pixels(pixels)
+    maps = predict_pixels(read, probes, image)
+    for way in ("knn", "linear"):
+        assert (maps[way] == label).float().mean() > 0.93
+    some = predict_pixels(read, probes, image, every=4)
+    test_eq(some["knn"], maps["knn"][:, 2::4, 2::4])
+    with expect_fail(SarError, contains="no labelled pixel"):
+        collect_pixels(read, [(image, label * 0 + 255, group)])
 
 
 def test_streamed_confusions_are_those_of_the_maps():
-    from di3cl.labels import by_group
     from di3cl.evaluate.metrics import confusion_matrix
-    g = torch.Generator().manual_seed(0)
-    image, label = torch.randn(5, 1, 24, 24, generator=g), torch.randint(0, 3, (5, 24, 24), generator=g).to(torch.uint8)
+    from di3cl.labels import by_group
+
+    g = seeded()
+    image = torch.randn(5, 1, 24, 24, generator=g)
+    label = torch.randint(0, 3, (5, 24, 24), generator=g).to(torch.uint8)
     label[0, :9] = 255
-    peek, sign = (lambda x: lambda where: x[where[:, 0], :, where[:, 1], where[:, 2]]), {"sign": lambda f: 2 * (f[:, 0] > 0).long()}
+
+
+    def peek(x):
+        return lambda where: x[where[:, 0], :, where[:, 1], where[:, 2]]
+
+
+    sign = {"sign": lambda f: 2 * (f[:, 0] > 0).long()}
     batches = [(image[:2], label[:2], None), (image[2:], label[2:], None)]
     c = map_confusions(peek, sign, batches, 3, every=1)["sign"]
-    test_eq(c.sum(0), confusion_matrix(label, 2 * (image[:, 0] > 0).long(), 3)); test_eq(len(c), 5)
-    test_eq(map_confusions(peek, sign, batches, 3, every=4)["sign"].sum(), int((label[:, 2::4, 2::4] != 255).sum()))
+    test_eq(c.sum(0), confusion_matrix(label, 2 * (image[:, 0] > 0).long(), 3))
+    test_eq(len(c), 5)
+    coarse = map_confusions(peek, sign, batches, 3, every=4)["sign"]
+    test_eq(coarse.sum(), (label[:, 2::4, 2::4] != 255).sum())
     grouped = by_group(c, torch.tensor([7, 7, 2, 2, 7]))
     test_eq(grouped, torch.stack([c[2] + c[3], c[0] + c[1] + c[4]]))
     test_eq(miou(grouped), miou(c))
@@ -113,21 +160,30 @@ def test_streamed_confusions_are_those_of_the_maps():
 
 def test_average_precision_knows_perfect_useless_and_misplaced_maps():
     from di3cl.evaluate.metrics import boundary_map, dilate
-    checks = (torch.arange(64)[:, None] // 16 + torch.arange(64) // 32)[None].expand(2, 64, 64)
-    lines, noise = boundary_map(checks), torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
-    ap = lambda m: average_precision(contour_counts(m, checks))
-    chance = dilate(lines, 2).float().mean().item()
-    assert ap(lines + 0.1 * noise) > 0.97 and abs(ap(noise) - chance) < 0.03
-    test_close(ap((lines + 0.1 * noise).roll(2, 1)), ap(lines + 0.1 * noise), eps=0.06)          # two pixels aside: tolerated
-    assert ap((lines + 0.1 * noise).roll((5, 5), (1, 2))) < 0.5                                   # five are not
-    test_close(ap(lines + 0.1 * noise), ap(3 * (lines + 0.1 * noise) - 1), eps=1e-3)             # only the order counts
+
+    checks = torch.arange(64)[:, None] // 16 + torch.arange(64) // 32
+    checks = checks.expand(2, 64, 64)
+    lines, noise = boundary_map(checks), torch.rand(2, 64, 64, generator=seeded())
+    good = lines + 0.1 * noise
+
+
+    def ap(m):
+        return average_precision(contour_counts(m, checks))
+
+
+    nothing = dilate(lines, 2).float().mean().item()
+    assert ap(good) > 0.97 and abs(ap(noise) - nothing) < 0.03
+    test_close(ap(good.roll(2, 1)), ap(good), eps=0.06)  # two pixels aside: tolerated
+    assert ap(good.roll((5, 5), (1, 2))) < 0.5              # five are not
+    test_close(ap(good), ap(3 * good - 1), eps=1e-3)        # only the order counts
     c = contour_counts(noise, checks)
-    assert (c[:, 1:, 0] >= c[:, :-1, 0]).all() and (c[:, -1, 0] == c[:, -1, 1]).all()              # lower thresholds find more; the lowest finds all
+    assert (c[:, 1:, 0] >= c[:, :-1, 0]).all()              # lower thresholds find more
+    test_eq(c[:, -1, 0], c[:, -1, 1])                       # the lowest finds all
 
 
 def test_the_solutions_of_this_page_are_right():
     test_eq([(s - 1) / 2 for s in (8, 16)], [3.5, 7.5])
-    ramp = torch.arange(16.).expand(1, 1, 16, 16)                                     # each cell holds its own number
+    ramp = torch.arange(16.).expand(1, 1, 16, 16)  # each cell holds its number
     stages = Stages((ramp,), (8,), (128, 128))
     test_eq(features_at(stages, torch.tensor([[0, 40, 40]])).item(), 5)
     his = F.interpolate(ramp, scale_factor=8, mode="bilinear")[0, 0, 40, 40].item()
