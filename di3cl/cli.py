@@ -142,10 +142,9 @@ def probe(weights: Annotated[str, typer.Argument(help="A .safetensors file, the 
           out: Annotated[Path | None, typer.Option(help="Also write the table as JSON; must not exist.")] = None):
     "Ask the frozen encoder, an untrained one and image statistics: nearest neighbours and planes, on patches and pixels, with intervals."
     from di3cl.evaluate import report as p
-    if out: p.check_out(out)
-    report = p.probe_report(weights, data, task.value, size, labels, unit and unit.value, seed, device.value, normalise.value)
+    report = p.probe_report(weights, data, task.value, size, labels, unit and unit.value, seed, device.value, normalise.value,
+                            out=out)
     typer.echo(p.format_report(report))
-    if out: p.save_report(report, out)
 
 # %% ../nbs/reference/command.ipynb #ffa6866b
 Decoder = Enum("Decoder", {k: k for k in ("upernet", "unet", "deeplabv3plus", "pspnet", "fpn")}, type=str)

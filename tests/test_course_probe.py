@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.test import *
 
-from di3cl.sar import SarError
+from di3cl.files import SarError
 from di3cl.scenes import CLASSES, TEST_START
 
 torch.set_num_threads(min(2, torch.get_num_threads()))

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from fastcore.test import *
 
 from di3cl.encoder import Encoder
-from di3cl.sar import Preprocess, SarError
+from di3cl.files import SarError
+from di3cl.sar import Preprocess
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -19,6 +20,13 @@ PLAIN = Preprocess("db", (0,), (1,), (-100, 100), ("VV",))
 
 def seeded(k=0):
     return torch.Generator().manual_seed(k)
+
+
+def gridded(encoder, x, stages=(1, 2, 3, 4), stride=1):
+    "All these stages on one grid."
+    s = stage_maps(encoder, PLAIN, x, "db", stages)
+    grids = [on_grid(m, step, stride, s.size) for m, step in zip(s.maps, s.strides)]
+    return torch.cat(grids, 1)
 
 
 def small_encoder(seed=0):
@@ -30,16 +38,15 @@ def small_encoder(seed=0):
 
 def test_grid_and_pixels_say_the_same():
     e, x = small_encoder(), torch.randn(2, 1, 40, 56, generator=seeded())
-    everywhere = dense_features(e, PLAIN, x, "db", stride=1)
+    everywhere = gridded(e, x)
     where = torch.cartesian_prod(torch.arange(2), torch.arange(40), torch.arange(56))
     single = features_at(stage_maps(e, PLAIN, x, "db"), where)
     test_close(single.view(2, 40, 56, -1).movedim(-1, 1), everywhere, eps=1e-5)
     test_eq(everywhere.shape, (2, sum(e.widths), 40, 56))
-    some = dense_features(e, PLAIN, x, "db", (1, 3))
+    some = gridded(e, x, (1, 3), stride=4)
     test_eq(some.shape, (2, e.widths[0] + e.widths[2], 10, 14))
-    one_by_one = dense_features(e, PLAIN, x, "db", pixels=1)
-    test_close(one_by_one, dense_features(e, PLAIN, x, "db"), eps=1e-5)
-    coarse = dense_features(e, PLAIN, x, "db", stride=2)[..., :24]
+    test_close(gridded(e, x[1:]), everywhere[1:], eps=1e-5)  # one image at a time
+    coarse = gridded(e, x, stride=2)[..., :24]
     test_close(F.avg_pool2d(everywhere[..., :48], 2).mean(), coarse.mean(), eps=1e-4)
 
 
@@ -47,7 +54,7 @@ def test_at_the_pixel_of_a_cell_stands_the_cell():
     e, x = small_encoder(), torch.randn(1, 1, 64, 64, generator=seeded())
     for k, m in enumerate(e(x), 1):
         m, step = m.detach(), 64 // m.shape[-1]
-        got = dense_features(e, PLAIN, x, "db", (k,), stride=1)
+        got = gridded(e, x, (k,))
         test_close(got[..., ::step, ::step], m, eps=1e-5)
         half = got[..., step // 2, ::step]  # between two cells: their mean
         test_close(half, (m[..., 0, :] + m[..., 1, :]) / 2, eps=1e-4)
@@ -61,7 +68,7 @@ def test_a_mirrored_image_has_mirrored_features():
     x = torch.randn(1, 1, 65, 65, generator=seeded())  # 65 = 4 x 16 + 1
     for k in (1, 2, 3, 4):
         def read(x):
-            return dense_features(e, PLAIN, x, "db", (k,), stride=1)
+            return gridded(e, x, (k,))
 
         def usual(x):  # blocks: off, so not symmetric
             scale = 2 ** min(k + 1, 4)
@@ -73,14 +80,14 @@ def test_a_mirrored_image_has_mirrored_features():
         assert off > 0.02 * usual(x).abs().mean()
 
 
-def test_dense_features_refuses_by_name():
+def test_stage_maps_refuses_by_name():
     e, x = small_encoder(), torch.zeros(1, 1, 32, 32)
     with expect_fail(SarError, contains="expects db, this is intensity"):
-        dense_features(e, PLAIN, x, "intensity")
+        stage_maps(e, PLAIN, x, "intensity")
     with expect_fail(SarError, contains="channels VV"):
-        dense_features(e, PLAIN, x.expand(1, 2, 32, 32), "db")
+        stage_maps(e, PLAIN, x.expand(1, 2, 32, 32), "db")
     with expect_fail(SarError, contains="some of 1, 2, 3, 4"):
-        dense_features(e, PLAIN, x, "db", (0, 1))
+        stage_maps(e, PLAIN, x, "db", (0, 1))
 
 
 def test_sampling_is_fair_and_repeatable():

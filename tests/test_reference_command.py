@@ -237,7 +237,7 @@ def test_a_probe_from_the_command_line_and_what_it_refuses():
         and report.exists()
     ), (out, err)
     before = sorted(folder.iterdir())
-    one_line(ask(weights, "sim", "--out", report), "is there already")
+    one_line(ask(weights, "sim", "--out", report), "exists already")
     one_line(ask(weights, folder / "none"), "no such folder")
     one_line(
         ask(folder / "none.safetensors", "sim"), "none.safetensors", "no such file"

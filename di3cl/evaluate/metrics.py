@@ -9,7 +9,7 @@ __all__ = ['tile_confusions', 'confusion_matrix', 'segmentation_report',
            'show_confusion', 'dilate', 'MatchScores', 'buffered_counts', 'match_scores',
            'buffered_scores', 'skeleton', 'connectivity_counts', 'connectivity',
            'boundary_map', 'boundary_counts', 'boundary_f1', 'Interval',
-           'bootstrap_interval']
+           'bootstrap_interval', 'bootstrap_gain']
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #0349eb36
 from typing import NamedTuple
@@ -20,6 +20,8 @@ import torch
 from fastcore.basics import AttrDict
 from scipy import ndimage
 from skimage.morphology import isotropic_dilation, thin
+from sklearn.metrics import ConfusionMatrixDisplay
+from torch.nn import functional as F
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #c208e040
 def _labels(x, name):
@@ -37,10 +39,10 @@ def _check_legend(labels, name, n_classes, ignore):
     if len(strange) == 0:
         return
     values, counts = strange.unique(return_counts=True)
-    found = [f"{v} ({c} px)" for v, c in zip(values.tolist(), counts.tolist())]
+    found = [f"{v} ({c} px)" for v, c in zip(values[:8].tolist(), counts.tolist())]
     raise ValueError(
         f"{name} holds labels outside the legend 0..{n_classes - 1}: "
-        f"{', '.join(found[:8])}{', ...' * (len(found) > 8)}. "
+        f"{', '.join(found)}. "
         f"Remap them, or mark pixels without a truth with {ignore} in the truth")
 
 
@@ -123,28 +125,24 @@ def show_confusion(
 ):
     """Draw each row as shares of its true class, so that the diagonal is recall.
 
-    The class's share stands at the left, its IoU at the right. Returns the axis."""
-    n, size = torch.as_tensor(confusion).cpu().double(), len(names)
-    share = n.sum(1) / n.sum()
-    percent = 100 * n / n.sum(1, keepdim=True)
+    At the left stand the class, its share and its IoU. Returns the axis."""
+    n = torch.as_tensor(confusion).cpu().double()
+    percent = (100 * n / n.sum(1, keepdim=True)).nan_to_num().numpy()
     if ax is None:
-        shape = 1.9 + 0.62 * size, 1.1 + 0.46 * size
+        shape = 2.4 + 0.62 * len(names), 1.1 + 0.46 * len(names)
         ax = plt.subplots(figsize=shape, layout="constrained")[1]
-    ax.imshow(percent.numpy(), cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for i, j in (percent > 0).nonzero().tolist():
-        value = percent[i, j]
-        ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8,
-                color="w" if value > 50 else "k")
-    ticks = range(size)
-    ax.set_xticks(ticks, names, rotation=45, ha="right", fontsize=8)
-    labels = [f"{name}  {s:.1%}" for name, s in zip(names, share)]
-    ax.set_yticks(ticks, labels, fontsize=8)
-    ax.set(xlabel="map (% of the row)", ylabel="truth, and its share")
-    right = ax.secondary_yaxis("right")
-    iou = segmentation_report(confusion).iou
-    right.set_yticks(ticks, ["-" if v.isnan() else f"{v:.2f}" for v in iou], fontsize=8)
-    right.tick_params(length=0)
-    right.set_ylabel("IoU", fontsize=8)
+    picture = ConfusionMatrixDisplay(percent, display_labels=names)
+    picture.plot(ax=ax, cmap="Blues", values_format=".1f", colorbar=False,
+                 text_kw=dict(fontsize=8),
+                 im_kw=dict(vmin=0, vmax=100, aspect="auto"))
+    for text, share in zip(picture.text_.flat, percent.flat):
+        text.set_visible(bool(share > 0))
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    rows = zip(names, n.sum(1) / n.sum(), segmentation_report(n).iou)
+    ax.set_yticklabels([f"{name}  {share:.1%}  {iou:.2f}".replace("nan", "-")
+                        for name, share, iou in rows])
+    ax.tick_params(labelsize=8)
+    ax.set(xlabel="map (% of the row)", ylabel="truth, its share, and IoU")
     return ax
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #4fa95307
@@ -294,14 +292,13 @@ def boundary_map(
     valid."""
     if valid is None:
         valid = torch.ones_like(labels, dtype=torch.bool)
-    out = torch.zeros_like(valid)
-    height, width = labels.shape[-2:]
-    for dy, dx in ((0, 1), (1, 0), (1, 1)):
-        here = ..., slice(height - dy), slice(width - dx)
-        there = ..., slice(dy, height), slice(dx, width)
-        known = valid[here] & valid[there]
-        out[here] |= known & (labels[here] != labels[there])
-    return out
+    labels = F.pad(labels, (0, 1, 0, 1))
+    known = F.pad(valid, (0, 1, 0, 1))       # outside the map nothing is
+    out = torch.zeros_like(known)
+    for shift in ((0, -1), (-1, 0), (-1, -1)):
+        other, both = (t.roll(shift, (-2, -1)) for t in (labels, known))
+        out |= known & both & (labels != other)
+    return out[..., :-1, :-1]
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #d3f23722
 def boundary_counts(
@@ -356,10 +353,23 @@ def bootstrap_interval(
         raise ValueError(f"level is a coverage between 0 and 1, not {level}")
     g = torch.Generator().manual_seed(seed)
     draws = torch.randint(len(units), (n, len(units)), generator=g).to(units.device)
-    scores = np.array([float(statistic(units[draw])) for draw in draws])
-    undefined = np.isnan(scores)
-    low = high = np.nan
-    if not undefined.all():
-        low, high = np.quantile(scores[~undefined], [(1 - level) / 2, (1 + level) / 2])
-    value = float(statistic(units))
-    return Interval(value, float(low), float(high), float(undefined.mean()))
+    scores = [float(statistic(units[draw])) for draw in draws]
+    scores = torch.tensor(scores, dtype=torch.float64)
+    ends = scores.nanquantile(scores.new_tensor([(1 - level) / 2, (1 + level) / 2]))
+    undefined = scores.isnan().double().mean()
+    return Interval(float(statistic(units)), *ends.tolist(), float(undefined))
+
+# %% ../../nbs/library/evaluate/metrics.ipynb #5a2233d8
+def bootstrap_gain(
+    units,        # (U, ...) tensor, a row an independent unit
+    reference,    # (U, ...) tensor, the same units seen by another model
+    statistic,    # function of (U, ...) resampled units -> a number
+    n=2000,       # resamples
+    seed=0,       # of the resampling
+):
+    "Interval of the score of `units` less that of `reference`, resampled together."
+    def difference(both):
+        return statistic(both[:, 0]) - statistic(both[:, 1])
+
+    both = torch.stack([torch.as_tensor(units), torch.as_tensor(reference)], 1)
+    return bootstrap_interval(both, difference, n, seed=seed)
