@@ -1,4 +1,4 @@
-"""Generated tests import `fastcore.test` by star: its `test_eq` and friends are tools."""
+"""Generated tests import `fastcore.test` by star: those are tools."""
 
 
 def pytest_pycollect_makeitem(collector, name, obj):

@@ -1,6 +1,9 @@
-"""How to time honestly: warm-up, medians, turns, threads, and parts that add up to the whole."""
+"""Time honestly: warm-up, medians, turns, threads, parts that add up to the whole."""
 
-import ctypes, os, platform, time
+import ctypes
+import os
+import platform
+import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,49 +11,73 @@ from statistics import median
 from typing import NamedTuple
 from unittest import mock
 
-import torch, torchvision
-from fastcore.basics import patch
+import torch
+import torchvision
 from tqdm.auto import tqdm
 
 import di3cl
 
+
 def synchronise(device):
     "Wait until the device has done what was asked of it."
     kind = torch.device(device).type
-    if kind == "cuda": torch.cuda.synchronize(device)
-    if kind == "mps": torch.mps.synchronize()
+    if kind == "cuda":
+        torch.cuda.synchronize(device)
+    if kind == "mps":
+        torch.mps.synchronize()
 
-def stopwatch(run, device="cpu", n=1):   # a function without arguments; how often it is called
-    "Seconds a call."
-    synchronise(device); start = time.perf_counter()
-    for _ in range(n): run()
+
+def stopwatch(
+    run,           # function without arguments
+    device="cpu",  # the one to wait for
+    n=1,           # how often it is called
+):
+    "Return the seconds of a call."
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(n):
+        run()
     synchronise(device)
     return (time.perf_counter() - start) / n
 
-def race(runners,       # {name: function without arguments}
-         device="cpu",  # the one to wait for
-         repeats=5,     # rounds; more on a machine that others use
-         seconds=60,    # no further round begins after that long
-         block=0.2):    # a reading lasts that long at least, seconds
-    "Let all run in turns, after two calls each that do not count: {name: seconds a call, one number a round}."
-    for run in runners.values(): run()
-    calls = {name: max(1, round(block / max(stopwatch(run, device), 1e-9))) for name, run in runners.items()}
+
+def race(
+    runners,       # {name: function without arguments}
+    device="cpu",  # the one to wait for
+    repeats=5,     # rounds; more on a machine that others use
+    seconds=60,    # no further round begins after that long
+    block=0.2,     # a reading lasts that long at least, seconds
+):
+    "Let all run in turns, after two calls that do not count: {name: seconds of a call}."
+    calls = {}
+    for run in runners.values():
+        run()
+    for name, run in runners.items():
+        calls[name] = max(1, round(block / max(stopwatch(run, device), 1e-9)))
     times, began = {name: [] for name in runners}, time.perf_counter()
-    for _ in tqdm(range(repeats), desc=" / ".join(runners)[:40], leave=False, disable=None):
-        for name, run in runners.items(): times[name].append(stopwatch(run, device, calls[name]))
-        if time.perf_counter() - began > seconds: break
+    title = " / ".join(runners)[:40]
+    for _ in tqdm(range(repeats), desc=title, leave=False, disable=None):
+        for name, run in runners.items():
+            times[name].append(stopwatch(run, device, calls[name]))
+        if time.perf_counter() - began > seconds:
+            break
     return times
+
 
 @contextmanager
 def threads(n):
-    "PyTorch's number of CPU threads, for a while."
+    "Set PyTorch's number of CPU threads for a while."
     before = torch.get_num_threads()
     torch.set_num_threads(n)
-    try: yield
-    finally: torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
 
 class Row(NamedTuple):
-    what: str        # "sim" | "tiles" | "views" | "boxes" | "step" | "compile" | "processes" | "curves" | "predict" | "store" | "explore"
+    "One line of a result."
+    what: str        # the measurement, of speed.MEASURES
     name: str        # who ran
     setting: str     # sizes, batch
     seconds: float   # median over the rounds
@@ -58,69 +85,113 @@ class Row(NamedTuple):
     unit: str        # which things
     ratio: float     # median over the rounds, within each round
     of: str          # what the ratio says
-    memory: float    # MB that a call needs at its peak, beyond what was held before; in curves: all that is held; None: unknown
+    memory: float    # MB at the peak beyond what was held before; None: unknown
     device: str
 
-def memory(device, reset=False):              # ...; begin a new peak?
-    "(held, peak) in MB, of the device or of this process; None where it cannot be asked."
-    if torch.device(device).type == "cuda":
-        if reset: torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device) / 1e6, torch.cuda.max_memory_allocated(device) / 1e6
-    try:
-        if reset: ctypes.CDLL(None).malloc_trim(0); Path("/proc/self/clear_refs").write_text("5")
-        size = dict(l.split(":") for l in Path("/proc/self/status").read_text().splitlines())
-    except (OSError, AttributeError): return None                # not Linux, or not allowed
-    return tuple(int(size[k].split()[0]) / 1e3 for k in ("VmRSS", "VmHWM"))
 
-def memory_of(run, device):                   # a function without arguments
-    "MB that a call needs at its peak, beyond what is held before; None where it cannot be asked."
+def memory(device, reset=False):
+    "Return MB held and at the peak, of the device or of this process; None: unknown."
+    if torch.device(device).type == "cuda":
+        if reset:
+            torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        return held / 1e6, torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        if reset:  # give back what was freed, and begin a new peak
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except (OSError, AttributeError):  # not Linux, or not allowed
+        return None
+    size = dict(line.split(":") for line in lines)
+    return tuple(int(size[key].split()[0]) / 1e3 for key in ("VmRSS", "VmHWM"))
+
+
+def memory_of(run, device):
+    "Return the MB that a call needs beyond what is held before; None: unknown."
     before = memory(device, reset=True)
     run()
     return before and max(0., memory(device)[1] - before[0])
 
-def rows_of(what, setting,  # as in Row
-            times,          # from `race`
-            number, unit,   # a call handled so many of these
-            base, of,       # ratios are speeds over that of the runner `base`; in words
-            device,
-            needs={}):      # MB of each runner, from `memory_of`
-    "A row for each runner of a race."
-    ratio = lambda t: median(b / s for b, s in zip(times[base], t))
-    return [Row(what, name, setting, median(t), number / median(t), unit, ratio(t), of, needs.get(name), str(device)) for name, t in times.items()]
 
-def contest(what, setting, runners, number, unit, of, device, **kw):   # as in `rows_of`; kw as in `race`
-    "A row for each runner; the first is the base."
+def rows_of(
+    what,        # as in Row
+    setting,     # as in Row
+    times,       # from `race`
+    number,      # a call handled so many
+    unit,        # of these
+    base,        # ratios are speeds over that of this runner
+    of,          # the ratio in words
+    device,      # where
+    needs=None,  # {name: MB}, from `memory_of`
+):
+    "Make a row for each runner of a race."
+    rows = []
+    for name, t in times.items():
+        ratio = median(b / s for b, s in zip(times[base], t))
+        need = (needs or {}).get(name)
+        rows.append(Row(what, name, setting, median(t), number / median(t), unit,
+                        ratio, of, need, str(device)))
+    return rows
+
+
+def contest(what, setting, runners, number, unit, of, device, **kw):
+    "Race, and make a row for each runner, as `rows_of`; the first is the base."
     needs = {name: memory_of(run, device) for name, run in runners.items()}
-    return rows_of(what, setting, race(runners, device, **kw), number, unit, next(iter(runners)), of, device, needs)
+    times = race(runners, device, **kw)
+    base = next(iter(runners))
+    return rows_of(what, setting, times, number, unit, base, of, device, needs)
+
 
 class Clock:
-    "Self time by part: `with clock(\"name\"): ...` around code, `with clock.on(...)` around functions of others."
-    def __init__(self, device="cpu"): self.device, self.spent, self.inner = device, Counter(), 0.
+    "Self times by part: `with clock(name):` around code, `with clock.on(...)` of calls."
+
+    def __init__(self, device="cpu"):
+        self.device, self.spent, self.inner = device, Counter(), 0.
+
     @contextmanager
     def __call__(self, part):
-        synchronise(self.device); start, outer, self.inner = time.perf_counter(), self.inner, 0.
+        "Add what passes, less what passes within inner parts."
+        synchronise(self.device)
+        start, outer, self.inner = time.perf_counter(), self.inner, 0.
         yield
-        synchronise(self.device); took = time.perf_counter() - start
+        synchronise(self.device)
+        took = time.perf_counter() - start
         self.spent[part] += took - self.inner
         self.inner = outer + took
 
-@patch
-@contextmanager
-def on(self: Clock, *places):            # (owner, name of its function, part)
-    "Time these functions while the context lasts."
-    with ExitStack() as stack:
-        for owner, name, part in places: stack.enter_context(mock.patch.object(owner, name, _timed(self, getattr(owner, name), part)))
-        yield
+    @contextmanager
+    def on(self, *places):
+        "Time functions of others for a while: (owner, name of its function, part), ..."
+        with ExitStack() as stack:
+            for owner, name, part in places:
+                timed = self._timed(getattr(owner, name), part)
+                stack.enter_context(mock.patch.object(owner, name, timed))
+            yield
 
-def _timed(clock, f, part):
-    def wrapped(*args, **kw):
-        with clock(part): return f(*args, **kw)
-    return wrapped
+    def _timed(self, f, part):
+        def wrapped(*args, **kw):
+            with self(part):
+                return f(*args, **kw)
+        return wrapped
+
 
 def machine():
-    "What the numbers depend on, beside the code."
+    "Say what the numbers depend on, beside the code."
     info = Path("/proc/cpuinfo")
-    names = [l.split(":")[1].strip() for l in info.read_text().splitlines() if l.startswith("model name")] if info.exists() else []
-    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-    return dict(cpu=names[0] if names else platform.processor(), cores=os.cpu_count(), threads=torch.get_num_threads(), gpus=gpus, system=platform.platform(), python=platform.python_version(),
-                torch=torch.__version__, torchvision=torchvision.__version__, cuda=torch.version.cuda, di3cl=di3cl.__version__, time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpus = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    count = torch.cuda.device_count()
+    return dict(
+        cpu=cpus[0] if cpus else platform.processor(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        gpus=[torch.cuda.get_device_name(k) for k in range(count)],
+        system=platform.platform(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        torchvision=torchvision.__version__,
+        cuda=torch.version.cuda,
+        di3cl=di3cl.__version__,
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
