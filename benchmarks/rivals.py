@@ -9,8 +9,8 @@ from torch import nn
 from torchvision import transforms as T
 
 from di3cl.encoder import Encoder, pool
+from di3cl.pretrain import IMAGENET
 from di3cl.sar import Preprocess
-from di3cl.train.config import IMAGENET
 
 
 def _blur(x):

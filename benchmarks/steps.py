@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and how close it comes to what is possible."""
+"""Where the time of a training step goes, and how near it comes to its ceiling."""
 
 import importlib.util
 import itertools
@@ -14,11 +14,10 @@ from stopwatch import Clock, contest, memory_of, race, rows_of
 from torch.utils.flop_counter import FlopCounterMode
 
 import di3cl.model
-import di3cl.train.config
+import di3cl.pretrain
 from di3cl.encoder import Queue, pool
-from di3cl.pretrain import new_model, trained
+from di3cl.pretrain import Pairs, fit_preprocess, new_model, trained
 from di3cl.tiles import SimTiles
-from di3cl.train.config import Pairs, fit_preprocess
 from di3cl.train.devices import compile_networks, describe, pick_amp
 
 PARTS = (
@@ -78,8 +77,8 @@ def _places(pairs, model):
     return (
         (pairs, "_read", "read"),
         (pairs, "_views", "copy"),
-        (di3cl.train.config, "make_views", "views"),
-        (di3cl.train.config, "sample_boxes", "boxes"),
+        (di3cl.pretrain, "make_views", "views"),
+        (di3cl.pretrain, "sample_boxes", "boxes"),
         (di3cl.model, "update_twin", "momentum"),
         (model.encoder, "forward", "query forward"),
         (model.twin.encoder, "forward", "key forward"),

@@ -48,7 +48,7 @@ def race(
     seconds=60,    # no further round begins after that long
     block=0.2,     # a reading lasts that long at least, seconds
 ):
-    "Let all run in turns, after two calls that do not count: {name: seconds of a call}."
+    "Let all run in turns, after two calls that do not count: {name: seconds a call}."
     calls = {}
     for run in runners.values():
         run()
@@ -144,7 +144,7 @@ def contest(what, setting, runners, number, unit, of, device, **kw):
 
 
 class Clock:
-    "Self times by part: `with clock(name):` around code, `with clock.on(...)` of calls."
+    "Self times by part: `with clock(name):` for code, `with clock.on(...)` for calls."
 
     def __init__(self, device="cpu"):
         self.device, self.spent, self.inner = device, Counter(), 0.

@@ -3,95 +3,196 @@
 
 
 
-import ast, configparser, re, shutil, subprocess, sys, tempfile, tomllib
+import ast
+import configparser
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
 from pathlib import Path
 
 import yaml
 from fastcore.test import *
 
-ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
-FLOORS = {   # from the ground up: what the floor is for, and its rooms; a room may import rooms of its own floor and of those below it
-    "images, files": "testing unpacking atomic devices files sar",
-    "land, tiles, labels": "tiles shapes scenes store masks labels",
-    "the method": "views instances contours encoder model losses",
-    "weights, training": "weights checkpoint pairs processes run watch pretrain",
-    "what was learned": "metrics probe dense probe_report",
-    "the three tasks": "crops scorecard prepare finetune segment",
-    "maps of scenes": "change vector picture geotiff blend predict",
-    "archives to a store": "sources download cutting kinship jobs sarsense",
-    "clocks and rivals": "stopwatch rivals steps curves mapping feeding",
-    "command, hands on": "demo colab explore despeckle circle mapview bench cli site"}
-PATHS = {    # two journeys through the house
-    "a tile on its way to the loss": ("tab:orange", "tiles views instances model losses"),
-    "a scene on its way to a map": ("tab:blue", "sar predict segment blend geotiff")}
+ROOT = next(
+    p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
+FLOORS = [   # from the ground up; a room is a module, or a wing with all its modules
+    "files",
+    "sar encoder losses",
+    "scenes views weights",
+    "store instances contours",
+    "tiles model explore",
+    "train sarsense labels",
+    "tasks evaluate pretrain",
+    "cli demo",
+]
 
-def modules(): return {p.stem for p in (ROOT / "di3cl").glob("*.py") if not p.stem.startswith("_")}
-def imports():
-    "{module: modules it imports}"
+
+def modules():
+    "Map each module's dotted name, without di3cl, onto its file."
     found = {}
-    for name in modules():
-        nodes = [n for n in ast.walk(ast.parse((ROOT / "di3cl" / f"{name}.py").read_text())) if isinstance(n, ast.ImportFrom)]
-        found[name] = {(n.module or "").removeprefix("di3cl.").split(".")[0] for n in nodes if n.level or (n.module or "").startswith("di3cl.")} & modules() - {name}
+    for path in sorted((ROOT / "di3cl").rglob("*.py")):
+        if not path.stem.startswith("_"):
+            parts = path.relative_to(ROOT / "di3cl").with_suffix("").parts
+            found[".".join(parts)] = path
     return found
 
 
+def imports(name, path):
+    "Return the modules of di3cl that a module imports, anywhere in its code."
+    package, found = ["di3cl", *name.split(".")[:-1]], set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            up = package[:len(package) - node.level + 1] if node.level else []
+            base = ".".join([*up, *(node.module or "").split(".")]).strip(".")
+            found |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {f.removeprefix("di3cl.") for f in found} & modules().keys() - {name}
+
+
+def room(name):
+    return name.split(".")[0]
+
+
+def settings():
+    ini = configparser.ConfigParser()
+    ini.read(ROOT / "settings.ini")
+    return ini["DEFAULT"]
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_answers_name_what_is_there():
+    nb = json.loads((ROOT / "nbs/workshop/architecture.ipynb").read_text())
+    prose = ["".join(c["source"]) for c in nb["cells"] if c["cell_type"] == "markdown"]
+    names = set(re.findall(r"`([a-z][a-z_.]*\.\w+(?:\.\w+)*)`", "\n".join(prose)))
+    names = {n for n in names if room(n) in " ".join(FLOORS).split()}
+    assert len(names) > 20, names
+    for name in names:
+        parts = name.split(".")
+        k = max(k for k in range(1, len(parts)) if ".".join(parts[:k]) in modules())
+        found = importlib.import_module(".".join(["di3cl", *parts[:k]]))
+        for part in parts[k:]:
+            assert hasattr(found, part), f"{name} is not there"
+            found = getattr(found, part)
+
+
 def test_every_room_has_its_floor_and_imports_go_down():
-    floor = {r: k for k, names in enumerate(FLOORS.values()) for r in names.split()}
-    assert modules() <= set(floor), f"no floor for {modules() - set(floor)}"
-    for room, below in imports().items():
-        up = {r for r in below if floor[r] > floor[room]}
-        assert not up, f"{room} imports {up} from a floor above"
+    floor = {r: k for k, names in enumerate(FLOORS) for r in names.split()}
+    for name, path in modules().items():
+        assert room(name) in floor, f"no floor for {name}"
+        for other in imports(name, path):
+            down = floor[room(other)] <= floor[room(name)]
+            assert down, f"{name} imports {other} from a floor above"
+
+
+def test_imports_are_found_wherever_they_stand():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.py"
+        path.write_text("from ..sar import read_sar\nimport di3cl.tiles\n\n"
+                    "def f():\n    from di3cl.evaluate import probe\n"
+                    "    from .geotiff import x\n    from .. import views\n")
+        found = imports("tasks.x", path)
+    test_eq(found, {"sar", "tiles", "evaluate.probe", "tasks.geotiff", "views"})
 
 
 def test_a_fork_changes_two_lines():
+    s = settings()
+    user, repo = s["user"], s["repo"]
+    places = ("pyproject.toml", "CITATION.cff", "tools/identity.py",
+              "nbs/guides/colab_*.ipynb", "nbs/workshop/architecture.ipynb")
     with tempfile.TemporaryDirectory() as folder:
         fork = Path(folder)
-        files = [p for pattern in ("settings.ini", "pyproject.toml", "CITATION.cff", "tools/identity.py", "nbs/tutorials/colab_*.ipynb", "nbs/workshop/architecture.ipynb") for p in ROOT.glob(pattern)]
-        for p in files: (to := fork / p.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True); shutil.copy(p, to)
-        ini = (fork / "settings.ini").read_text()
-        s = configparser.ConfigParser(); s.read_string(ini); user, repo = s["DEFAULT"]["user"], s["DEFAULT"]["repo"]
-        (fork / "settings.ini").write_text(ini.replace(f"user = {user}\n", "user = somebody\n").replace(f"repo = {repo}\n", "repo = else-where\n"))
-        run = lambda: subprocess.run([sys.executable, "tools/identity.py"], cwd=fork, capture_output=True, text=True, check=True).stdout
-        assert "pyproject.toml" in run()
-        for p in files[1:]: assert f"{user}/{repo}" not in (fork / p.relative_to(ROOT)).read_text().replace("%(user)s", ""), p
-        urls = tomllib.loads((fork / "pyproject.toml").read_text())["project"]["urls"]
-        test_eq(urls, dict(Repository="https://github.com/somebody/else-where", Documentation="https://somebody.github.io/else-where/"))
-        test_eq(run(), "")                                                           # and once is enough
+        files = [p.relative_to(ROOT) for place in places for p in ROOT.glob(place)]
+        assert len(files) == 6
+        for p in files:
+            (fork / p).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / p, fork / p)
+        ini = (ROOT / "settings.ini").read_text()
+        ini = ini.replace(f"user = {user}\n", "user = somebody\n")
+        ini = ini.replace(f"repo = {repo}\n", "repo = else-where\n")
+        (fork / "settings.ini").write_text(ini)
+
+        def apply():
+            return subprocess.run([sys.executable, "tools/identity.py"], cwd=fork,
+                                  capture_output=True, text=True, check=True).stdout
+
+        assert "pyproject.toml" in apply()
+        for p in files:
+            assert f"{user}/{repo}" not in (fork / p).read_text(), p
+        made = tomllib.loads((fork / "pyproject.toml").read_text())["project"]["urls"]
+        test_eq(made["Repository"], "https://github.com/somebody/else-where")
+        test_eq(made["Documentation"], "https://somebody.github.io/else-where/")
+        test_eq(apply(), "")                                     # and once is enough
 
 
 def test_citation_notice_and_changelog_agree_with_the_project():
     cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    ini = configparser.ConfigParser(); ini.read(ROOT / "settings.ini"); s = ini["DEFAULT"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    test_eq((cff["cff-version"], cff["type"], str(cff["version"]), cff["license"]), ("1.2.0", "software", s["version"], project["license"]))
-    test_eq((cff["repository-code"], cff["url"]), (s["git_url"], s["doc_host"] + s["doc_baseurl"] + "/"))
-    test_eq((cff["authors"], cff["keywords"][:2]), (project["authors"], project["keywords"][:2]))
-    known = {"abstract", "authors", "cff-version", "date-released", "doi", "identifiers", "keywords", "license", "message", "preferred-citation", "references", "repository-code", "title", "type", "url", "version"}
-    assert {"authors", "cff-version", "message", "title"} <= set(cff) <= known       # what the schema of version 1.2.0 asks for, and of what it allows what we may need
+    s, p = settings(), project()
+    test_eq((cff["cff-version"], cff["type"]), ("1.2.0", "software"))
+    test_eq((str(cff["version"]), cff["license"]), (s["version"], p["license"]))
+    test_eq(cff["repository-code"], s["git_url"])
+    test_eq(cff["url"], s["doc_host"] + s["doc_baseurl"] + "/")
+    test_eq((cff["authors"], cff["keywords"][:2]), (p["authors"], p["keywords"][:2]))
+    asked = {"authors", "cff-version", "message", "title"}       # by the schema 1.2.0;
+    allowed = asked | {                                  # of the rest what we need
+        "abstract", "date-released", "doi", "identifiers", "keywords", "license",
+        "preferred-citation", "references", "repository-code", "type", "url", "version"}
+    assert asked <= set(cff) <= allowed
     paper, = cff["references"]
-    assert {"authors", "title", "type"} <= set(paper) and paper["url"].endswith("2511.07808") and all({"given-names", "family-names"} == set(a) for a in paper["authors"])
+    assert {"authors", "title", "type"} <= set(paper)
+    assert paper["url"].endswith("2511.07808")
+    assert all({"given-names", "family-names"} == set(a) for a in paper["authors"])
     notice = (ROOT / "NOTICE").read_text()
     assert "2511.07808" in notice and notice.splitlines()[0] == s["lib_name"]
-    for name in re.findall(r"\b\d\d_\w+", notice): assert (ROOT / f"nbs/{name}.ipynb").exists(), name
-    test_eq(re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1], s["version"])
+    pages = re.findall(r"\b(?:course|library|guides)/[\w/]+", notice)
+    assert len(pages) >= 8
+    for page in pages:
+        assert (ROOT / f"nbs/{page}.ipynb").exists(), page
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    test_eq(re.search(r"^## (\S+)", changes, re.M)[1], s["version"])
 
 
 def test_contributing_points_at_pages_that_are_there():
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    for target in re.findall(r"\]\(([^)h#][^)]*)\)", text): assert (ROOT / target).exists(), target
-    for command in ("tools/export.py", "tools/run.py", ".ci/run"): assert command in text and (ROOT / command).exists()
+    targets = re.findall(r"\]\(([^)h#][^)]*)\)", text)
+    assert len(targets) >= 2
+    for target in targets:
+        assert (ROOT / target).exists(), target
+    for command in ("tools/export.py", "tools/run.py", "tools/fresh.py", ".ci/run"):
+        assert command in text and (ROOT / command).exists()
 
 
 def test_the_workflows_do_what_is_done_here():
-    flows = {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT / ".github/workflows").glob("*.yml")}
+    flows = {}
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        flows[path.stem] = yaml.safe_load(path.read_text())
     test_eq(set(flows), {"test", "site"})
-    ini = configparser.ConfigParser(); ini.read(ROOT / "settings.ini"); s = ini["DEFAULT"]
-    least = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    least = project()["requires-python"].removeprefix(">=")
+    steps = {}
     for name, flow in flows.items():
-        steps, = (job["steps"] for job in flow["jobs"].values())
-        test_eq(flow[True]["push"]["branches"], [s["branch"]])                       # YAML reads the key `on` as true
-        python, = (x["with"]["python-version"] for x in steps if "setup-python" in x.get("uses", ""))
-        test_eq(python, least)
-        says = " ".join(x.get("run", "") + x.get("uses", "") for x in steps)
-        assert ".ci/run" in says if name == "test" else "nbdev-docs" in says and "quarto-actions/setup" in says and "deploy-pages" in says
-    test_eq([x["with"]["path"] for x in flows["site"]["jobs"]["site"]["steps"] if "upload-pages" in x.get("uses", "")], [s["doc_path"]])
+        steps[name], = (job["steps"] for job in flow["jobs"].values())
+        push = flow[True]["push"]                            # YAML reads `on` as true
+        test_eq(push["branches"], [settings()["branch"]])
+        setup, = (x for x in steps[name] if "setup-python" in x.get("uses", ""))
+        test_eq(setup["with"]["python-version"], least)
+
+    def says(name):
+        return " ".join(x.get("run", "") + x.get("uses", "") for x in steps[name])
+
+    assert ".ci/run" in says("test")
+    for word in ("nbdev-docs", "quarto-actions/setup", "deploy-pages"):
+        assert word in says("site"), word
+    upload, = (x for x in steps["site"] if "upload-pages" in x.get("uses", ""))
+    test_eq(upload["with"]["path"], settings()["doc_path"])
+    ci = (ROOT / ".ci/run").read_text()
+    for word in ("./run test", "ruff check", "export.py --check", "nbdev-test"):
+        assert word in ci, word

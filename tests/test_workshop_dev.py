@@ -3,39 +3,114 @@
 
 
 
-import ast, configparser, json, re, runpy, tomllib
+import ast
+import configparser
+import json
+import re
+import runpy
+import tomllib
+from collections import Counter
 from pathlib import Path
+
 from fastcore.test import *
 
-ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
-ROOMS = ("testing atomic unpacking files sar devices shapes scenes store tiles masks labels views instances contours losses encoder model weights checkpoint pairs processes run watch pretrain "
-         "metrics probe dense probe_report crops segment scorecard prepare finetune blend geotiff vector picture predict change sources download cutting kinship jobs sarsense demo explore despeckle circle mapview colab stopwatch rivals steps curves mapping feeding bench cli site").split()
-
-def imports_of(path):
-    "Rooms that a module imports."
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            module = (node.module or "").removeprefix("di3cl.")
-            names |= {module.split(".")[0]} if node.level or (node.module or "").startswith("di3cl.") else set()
-    return names & set(ROOMS) - {path.stem}
+ROOT = next(
+    p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
+WIDTH = 88
 
 
-def test_imports_flow_down():
-    modules = [p for p in (ROOT / "di3cl").glob("*.py") if not p.stem.startswith("_")]
-    assert {p.stem for p in modules} <= set(ROOMS), {p.stem for p in modules} - set(ROOMS)
-    for p in modules:
-        up = {r for r in imports_of(p) if ROOMS.index(r) > ROOMS.index(p.stem)}
-        assert not up, f"{p.stem} imports {up} from below it"
+def notebooks():
+    "Return (path from the top, cells) of every notebook."
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        name = path.relative_to(ROOT)
+        if not any(part.startswith((".", "_")) for part in name.parts):
+            yield name, json.loads(path.read_text())["cells"]
+
+
+def scripts(*folders):
+    "Return (path from the top, text) of every Python file."
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.stem != "_modidx":
+                yield path.relative_to(ROOT), path.read_text()
+
+
+def printed(cell):
+    "Return the lines of text that a cell leaves; tables and figures have their own."
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        if output.get("name") == "stderr" or {"text/markdown", "image/png"} & set(data):
+            continue
+        text = output.get("text") or data.get("text/plain") or ""
+        yield from "".join(text).splitlines()
+
+
+def test_no_line_is_wider_than_the_site_shows():
+    wide = []
+    for name, text in scripts("di3cl", "tests", "tools", "benchmarks"):
+        lines = enumerate(text.splitlines(), 1)
+        wide += [f"{name}:{k}" for k, line in lines if len(line) > WIDTH]
+    for name, cells in notebooks():
+        for cell in (c for c in cells if c["cell_type"] == "code"):
+            lines = [*"".join(cell["source"]).splitlines(), *printed(cell)]
+            wide += [f"{name} {cell['id']}: {l}" for l in lines if len(l) > WIDTH]
+    assert not wide, "\n".join([f"{len(wide)} lines", *wide[:20]])
+
+
+def bare_parameters(text):
+    "List public functions with a parameter that has no comment of its own behind it."
+    lines, found = text.splitlines(), []
+
+    def check(f, owner=""):
+        if f.name.startswith("_") and f.name != "__init__":
+            return
+        args = [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs]
+        args = [a for a in args if a.arg not in ("self", "cls")]
+        on_line = Counter(a.lineno for a in args)
+        for a in args:
+            if "#" not in lines[a.lineno - 1] or on_line[a.lineno] > 1:
+                found.append(f"{owner}{f.name}({a.arg})")
+
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef):
+            check(node)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for f in node.body:
+                if isinstance(f, ast.FunctionDef):
+                    check(f, node.name + ".")
+    return found
+
+
+def test_every_public_parameter_is_documented():
+    bare = []
+    for name, text in scripts("di3cl"):
+        bare += [f"{name}: {f}" for f in bare_parameters(text)]
+    assert not bare, "\n".join([f"{len(bare)} parameters", *bare[:20]])
+
+
+def test_what_counts_as_documented():
+    def found(code):
+        return bare_parameters(code)
+
+    test_eq(found("def f(a):  # tiles\n    pass"), [])
+    test_eq(found("def f(a, b):  # tiles, boxes\n    pass"), ["f(a)", "f(b)"])
+    test_eq(found("def f(\n    a,  # tiles\n    *, b\n):\n    pass"), ["f(b)"])
+    methods = "class A:\n    def f(self, x): pass\n    def _g(self, x): pass"
+    test_eq(found(methods), ["A.f(x)"])
+    test_eq(found("def _f(a): pass\nclass _A:\n    def f(self, x): pass"), [])
 
 
 def test_settings_and_pyproject_agree():
-    ini = configparser.ConfigParser(); ini.read(ROOT / "settings.ini"); s = ini["DEFAULT"]
+    ini = configparser.ConfigParser()
+    ini.read(ROOT / "settings.ini")
+    s = ini["DEFAULT"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     test_eq(project["name"], s["lib_name"])
     test_eq(project["urls"]["Repository"], s["git_url"])
-    test_eq(project["urls"]["Documentation"].rstrip("/"), s["doc_host"] + s["doc_baseurl"])
-    test_eq(re.search(r'"(.*)"', (ROOT / "di3cl/__init__.py").read_text())[1], s["version"])
+    where = s["doc_host"] + s["doc_baseurl"]
+    test_eq(project["urls"]["Documentation"].rstrip("/"), where)
+    init = (ROOT / "di3cl/__init__.py").read_text()
+    test_eq(re.search(r'"(.*)"', init)[1], s["version"])
     test_eq(project["license"], "Apache-2.0")
 
 
@@ -44,25 +119,33 @@ def test_every_dependency_has_a_reason():
     block = text[text.index("dependencies = ["):text.index("[project.scripts]")]
     lines = [l for l in block.splitlines() if l.strip().startswith('"')]
     assert len(lines) > 10
-    for l in lines: assert re.search(r'",\s+# \S+', l), f"no reason given: {l}"
+    for line in lines:
+        assert re.search(r'",\s+# \S+', line), f"no reason given: {line}"
 
 
 def test_notebooks_keep_the_manners():
-    for p in sorted((ROOT / "nbs").rglob("*.ipynb")):
-        if any(part.startswith((".", "_")) for part in p.relative_to(ROOT).parts): continue
-        cells = json.loads(p.read_text())["cells"]
-        assert re.fullmatch(r"# .+\n\n> .+", "".join(next(c for c in cells if c["cell_type"] == "markdown")["source"])), f"{p.name}: the first text cell is a title and a promise, nothing else"
+    for name, cells in notebooks():
+        first = next(c for c in cells if c["cell_type"] == "markdown")
+        title = re.fullmatch(r"# .+\n\n> .+", "".join(first["source"]))
+        assert title, f"{name}: the first text is a title and a promise, nothing else"
         for c in cells:
-            source = "".join(c["source"])
-            assert isinstance(c["source"], list), f"{p.name}: cell {c['id']} is one string"
-            figures = sum("image/png" in o.get("data", {}) for o in c.get("outputs", []))
-            assert not figures or "#| fig-alt:" in source, f"{p.name}: a figure without alternative text in cell {c['id']}"
-            code = [l for l in source.splitlines() if l.strip() and not l.startswith("#|")]
-            assert not re.match(r"#\|\s*export", source) or len(code) <= 40, f"{p.name}: an export cell of {len(code)} lines"
-        assert p.stat().st_size < 2_000_000, f"{p.name}: {p.stat().st_size / 1e6:.1f} MB"
+            source, at = "".join(c["source"]), f"{name}, cell {c['id']}"
+            assert isinstance(c["source"], list), f"{at} is one string"
+            drawn = any("image/png" in o.get("data", {}) for o in c.get("outputs", []))
+            assert not drawn or "#| fig-alt:" in source, f"{at}: a figure without a text"
+            code = [l for l in source.splitlines() if l.strip() and l[:2] != "#|"]
+            exported = re.match(r"#\|\s*export", source)
+            assert not exported or len(code) <= 40, f"{at} exports {len(code)} lines"
+        size = (ROOT / name).stat().st_size
+        assert size < 2_000_000, f"{name}: {size / 1e6:.1f} MB"
 
 
 def test_mutants_follow_the_library():
-    for name, (module, old, _, rooms) in runpy.run_path(str(ROOT / "tools/mutants.py"))["BREAKS"].items():
-        test_eq((name, (ROOT / f"di3cl/{module}.py").read_text().count(old)), (name, 1))      # one place to break
-        for room in rooms.split(): assert (ROOT / f"tests/test_{room}.py").exists(), f"{name}: no tests of {room}"
+    breaks = runpy.run_path(str(ROOT / "tools/mutants.py"))["BREAKS"]
+    assert len(breaks) >= 11
+    for name, b in breaks.items():
+        text = (ROOT / f"di3cl/{b.module}.py").read_text()
+        test_eq((name, text.count(b.old)), (name, 1))        # one place to break
+        for test in b.tests.split():
+            there = (ROOT / f"tests/test_{test}.py").exists()
+            assert there, f"{name}: no tests of {test}"

@@ -3,368 +3,641 @@
 
 
 
-from pages import *
-
-
-import json, os, re, shutil, subprocess, tempfile
+import http.server
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import urlopen
 
-import pypandoc, pytest, yaml
+import nbformat
+import pypandoc
+import pytest
+import yaml
 from bs4 import BeautifulSoup
-from fastcore.nbio import mk_cell, nb2dict, read_nb
+from export import directives
+from fastcore.nbio import nb2dict, read_nb
 from fastcore.test import *
+from fresh import differs
 from nbdev.config import nbpath2html
 from nbdev.processors import FilterDefaults
-from playwright.sync_api import sync_playwright
+from pages import label
 
-from pages import chapters
-
-ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
+ROOT = next(
+    p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
 NBS = ROOT / "nbs"
-PAGES = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob("*.ipynb") if not any(x.startswith((".", "_")) for x in p.relative_to(NBS).parts))
+
+
+def hidden(path):
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+FOUND = sorted(p.relative_to(NBS) for p in NBS.rglob("*.ipynb"))
+PAGES = [p.as_posix() for p in FOUND if not hidden(p)]
+
 
 def some_pages():
-    "All pages under pytest; in the notebook, which is run more often, every tenth."
+    "Return all pages under pytest; in the notebook, run more often, every tenth."
     return PAGES if "PYTEST_CURRENT_TEST" in os.environ else PAGES[::10]
 
+
 def not_here(reason):
-    "Skips a test, with the reason; in a notebook the next cell goes on."
-    if "PYTEST_CURRENT_TEST" in os.environ: pytest.skip(reason)
+    "Skip a test, with the reason; in a notebook the next cell goes on."
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        pytest.skip(reason)
     print("skipped:", reason)
 
+
+def read_cells(page):
+    return json.loads((NBS / page).read_text())["cells"]
+
+
 def cells(page, kind):
-    "Sources of the cells of one kind, as they stand in the file."
-    return ["".join(c["source"]) for c in json.loads((NBS / page).read_text())["cells"] if c["cell_type"] == kind]
+    "Return the sources of the cells of one kind, as they stand in the file."
+    return ["".join(c["source"]) for c in read_cells(page) if c["cell_type"] == kind]
 
 
 def test_supporting_cells_are_folded_and_code_stays():
-    nb = read_nb(NBS / "06_losses.ipynb")
+    page = "course/02_contrast.ipynb"
+    nb = read_nb(NBS / page)
     FilterDefaults()(nb)
     source = [c.source for c in nb.cells]
-    assert any(s.startswith("def info_nce(") for s in source)                                   # the code, as it is written
-    assert any("show_doc(info_nce)" in s for s in source)                                       # and below it its parameters
+    assert any("def info_nce(" in s for s in source)         # the code as it is written
+    assert any("show_doc(info_nce)" in s for s in source)    # its parameters below it
     tests = [s for s in source if 'code-summary: "Test: ' in s]
-    test_eq(len(tests), sum(s.startswith("#| test ") for s in cells("06_losses.ipynb", "code")))
+    wanted = sum("test" in directives(s)[0] for s in cells(page, "code"))
+    test_eq(len(tests), wanted)
     assert all(s.startswith("#| code-fold: true") for s in tests)
-    assert not any(re.search(r"^#\|\s*(default_exp|export|test)", s, re.M) for s in source)
+    marks = re.compile(r"^#\|\s*(default_exp|export|test)", re.M)
+    assert not any(marks.search(s) for s in source)
 
 
-def test_numbers_become_links():
-    class Here: path_ = NBS / "tutorials" / "first_run.ipynb"
-    def linked(text):
-        maker, cell = chapters(Here), mk_cell(text, "markdown")
-        maker.begin(); maker(cell)
-        return cell.source
-    test_eq(linked("flips (03) cost; chapter 09c, too"), "flips ([03](../03_views.ipynb)) cost; chapter [09c](../09c_processes.ipynb), too")
-    test_eq(linked("see `05_contours`"), "see [`05_contours`](../05_contours.ipynb)")
-    class Cell: cell_type, source, directives_ = "code", "%pip install x", {}; parsed_ = staticmethod(lambda: None)
-    test_eq(label(Cell), None)                                                                  # magics are no Python
-    for same in ("`f(03)` and $x(03)$", "```\n(03)\n```", "(77) is no chapter", "[old (03)](x.ipynb)", "`05_shapes`"): test_eq(linked(same), same)
+def test_magics_are_no_python():
+    class Cell:
+        cell_type, source, directives_ = "code", "%pip install x", {}
+
+        @staticmethod
+        def parsed_():
+            return None
+
+    test_eq(label(Cell), None)
+
+
+def test_a_page_with_code_says_where_to_run_it():
+    def head(page):
+        nb = read_nb(NBS / page)
+        FilterDefaults()(nb)
+        return "\n".join(c.source for c in nb.cells[:4])
+
+    for page in ("course/04_views.ipynb", "library/data/sar.ipynb"):
+        assert re.search(rf"colab.research\S*/nbs/{page}", head(page)), page
+    assert "colab.research" not in head("reference/glossary.ipynb")
 
 
 QUARTO = yaml.safe_load((ROOT / "_quarto.yml").read_text())
+WEBSITE = QUARTO["website"]
+
+
 def hrefs(node):
-    "Every page that a piece of `_quarto.yml` names, in order, with the text it goes by."
-    if isinstance(node, list): return [x for part in node for x in hrefs(part)]
-    if not isinstance(node, dict): return []
-    return ([(node["href"], node.get("text"))] if "href" in node else []) + hrefs(node.get("contents"))
+    "Return every page that a piece of `_quarto.yml` names, in order, with its text."
+    if isinstance(node, list):
+        return [found for part in node for found in hrefs(part)]
+    if not isinstance(node, dict):
+        return []
+    here = [(node["href"], node.get("text"))] if "href" in node else []
+    return here + hrefs(node.get("contents"))
 
 
 def test_the_site_names_every_page_once():
-    named = [page for page, _ in hrefs(QUARTO["website"]["sidebar"])]
+    named = [page for page, _ in hrefs(WEBSITE["sidebar"])]
     test_eq(sorted(named + ["index.ipynb"]), PAGES)
-    for page, _ in hrefs(QUARTO["website"]["navbar"]["left"]): assert (NBS / page).exists(), page
-    test_eq((NBS / "_quarto.yml").resolve(), ROOT / "_quarto.yml")      # nbdev looks for it beside the notebooks
-    test_eq(len({nbpath2html(Path(p)).as_posix() for p in PAGES}), len(PAGES))   # no two pages want the same address
+    for page, _ in hrefs(WEBSITE["navbar"]["left"]):
+        assert (NBS / page).exists(), page
+    test_eq((NBS / "_quarto.yml").resolve(), ROOT / "_quarto.yml")   # nbdev looks there
+    addresses = {nbpath2html(Path(p)).as_posix() for p in PAGES}
+    test_eq(len(addresses), len(PAGES))                          # no two want the same
 
 
 def test_sidebars_use_the_titles_of_the_pages():
-    for page, text in hrefs(QUARTO["website"]["sidebar"]):
+    for page, text in hrefs(WEBSITE["sidebar"]):
         number, _, _ = Path(page).stem.partition("_")
         title = cells(page, "markdown")[0].splitlines()[0].removeprefix("# ")
         test_eq(text, f"{number} {title}" if number[0].isdigit() else title)
 
 
 def test_the_quarto_file_says_what_the_site_needs():
-    html, site = QUARTO["format"]["html"], QUARTO["website"]
-    test_eq(html["html-math-method"], "mathml")                         # no network for mathematics
+    html = QUARTO["format"]["html"]
+    test_eq(html["html-math-method"], "mathml")              # no network for formulas
     test_eq(set(html["theme"]), {"light", "dark"})
-    assert site["search"] and site["page-navigation"] and (NBS / html["css"]).exists() and (NBS / "404.qmd").exists()
-    assert all(len(part["contents"]) <= 12 for bar in site["sidebar"] for part in bar["contents"]), "a part of more than a dozen pages is a flat list again"
+    assert WEBSITE["search"] and WEBSITE["page-navigation"]
+    assert (NBS / html["css"]).exists() and (NBS / "404.qmd").exists()
+    for bar in WEBSITE["sidebar"]:
+        for part in bar["contents"]:
+            few = len(part["contents"]) <= 12
+            assert few, f"{part['section']} is a flat list again"
 
 
-READ = "ipynb+fenced_divs+bracketed_spans+raw_html+native_divs+native_spans+markdown_in_html_blocks-gfm_auto_identifiers"
-FOLDER = tempfile.TemporaryDirectory(prefix="di3cl_site_")     # gone when Python ends
+READ = ("ipynb+fenced_divs+bracketed_spans+raw_html+native_divs+native_spans"
+        "+markdown_in_html_blocks-gfm_auto_identifiers")
+FOLDER = tempfile.TemporaryDirectory(prefix="di3cl_site_")   # gone when Python ends
+
 
 @lru_cache(None)
 def rendered(page):
-    "(html, warnings) of a page, made by nbdev and pandoc as the site's are; figures are left in FOLDER."
+    "Make (html, warnings) of a page, by nbdev and pandoc as the site's are."
     nb = read_nb(NBS / page)
     FilterDefaults()(nb)
     nb = nb2dict(nb) | {"metadata": {}}
     for c in nb["cells"]:
-        if c["cell_type"] == "code": c["source"] = re.sub(r"\A(#\|.*\n?)+", "", "".join(c["source"]))      # Quarto's own options, which it takes from the head of a cell
+        if c["cell_type"] == "code":          # Quarto takes its options from the head
+            c["source"] = re.sub(r"\A(#\|.*\n?)+", "", "".join(c["source"]))
         for o in c.get("outputs", []):
-            if o["output_type"] == "execute_result": o["execution_count"] = 0      # pandoc wants a number
-    pandoc = [pypandoc.get_pandoc_path(), "-f", READ, "-t", "html5", "--mathml", "--extract-media", FOLDER.name]
-    run = subprocess.run(pandoc, input=json.dumps(nb), capture_output=True, text=True, cwd=(NBS / page).parent)
+            if o["output_type"] == "execute_result":
+                o["execution_count"] = 0      # pandoc wants a number
+    pandoc = [pypandoc.get_pandoc_path(), "-f", READ, "-t", "html5", "--mathml",
+              "--extract-media", FOLDER.name]
+    run = subprocess.run(pandoc, input=json.dumps(nb), capture_output=True, text=True,
+                         cwd=(NBS / page).parent)
     assert run.returncode == 0, f"{page}: {run.stderr}"
     return run.stdout, run.stderr
 
-def links(page): return re.findall(r'<a\s[^>]*?href="([^"]*)"', rendered(page)[0])
-def anchors(page): return set(re.findall(r'\sid="([^"]*)"', rendered(page)[0]))
-def without(html, *tags): return re.sub(rf"<({'|'.join(tags)})\b.*?</\1>", "", html, flags=re.DOTALL)
+
+def links(page):
+    return re.findall(r'<a\s[^>]*?href="([^"]*)"', rendered(page)[0])
+
+
+def anchors(page):
+    return set(re.findall(r'\sid="([^"]*)"', rendered(page)[0]))
+
+
+def without(html, *tags):
+    return re.sub(rf"<({'|'.join(tags)})\b.*?</\1>", "", html, flags=re.DOTALL)
+
+
+def dead(page, href):
+    "Say why a link leads nowhere; None: it does not, or leaves the site."
+    target, _, anchor = href.partition("#")
+    if ":" in target:
+        return None
+    there = (NBS / page).parent / target if target else NBS / page
+    there = there.resolve()
+    if not there.exists():
+        return f"{page}: no page {target}"
+    if anchor and there.suffix == ".ipynb":
+        if anchor not in anchors(there.relative_to(NBS.resolve()).as_posix()):
+            return f"{page}: no heading {href}"
 
 
 def test_every_link_and_anchor_between_pages_resolves():
-    wrong = []
-    for page in some_pages():
-        for href in links(page):
-            target, _, anchor = href.partition("#")
-            if ":" in target: continue
-            there = (NBS / page).parent.joinpath(target).resolve() if target else NBS.resolve() / page
-            if not there.exists(): wrong.append(f"{page}: no page {target}")
-            elif anchor and there.suffix == ".ipynb" and anchor not in anchors(there.relative_to(NBS.resolve()).as_posix()): wrong.append(f"{page}: no heading {href}")
-    assert not wrong, "\n".join(sorted(set(wrong)))
+    wrong = {dead(page, href) for page in some_pages() for href in links(page)} - {None}
+    assert not wrong, "\n".join(sorted(wrong))
 
 
-def test_numbers_in_prose_are_chapters():
-    known = {Path(p).stem.split("_")[0] for p in PAGES}
+def test_no_page_speaks_of_chapter_numbers():
     names = {Path(p).stem for p in PAGES}
+    number = r"(?:\(|[Cc]hapters? )(0[\da-z][a-z]?|[1-9]\d[a-z])(?=[,;:) .])"
+    maths = re.compile(r"```.*?```|\$\$.*?\$\$|\$[^$\n]+\$", re.DOTALL)
+    wrong = []
     for page in PAGES:
         for text in cells(page, "markdown"):
-            prose = re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$\n]+\$", "", text, flags=re.DOTALL)
-            for number in re.findall(r"(?:\(|[Cc]hapters? )(0[\da-z][a-z]?|[1-9]\d[a-z])(?=[,;:) .])", prose): assert number in known, f"{page}: no chapter {number}"
-            for name in re.findall(r"`(\d[\da-z][a-z]?_[a-z_]+)`", prose): assert name in names, f"{page}: no chapter {name}"
+            prose = maths.sub("", text)
+            wrong += [f"{page}: chapter {n}" for n in re.findall(number, prose)]
+            old = set(re.findall(r"`(\d[\da-z][a-z]?_[a-z_]+)`", prose)) - names
+            wrong += [f"{page}: no page {name}" for name in old]
+    assert not wrong, "\n".join(wrong)
+
+
+def alternative_text(source):
+    "Read the option fig-alt of a cell, in one line or as a block of lines."
+    one = re.search(r'^#\| fig-alt: "(.+)"$', source, re.M)
+    if one:
+        return one[1]
+    block = re.search(r"^#\| fig-alt: >\n((?:#\|   .+\n)+)", source, re.M)
+    return " ".join(l[5:] for l in block[1].splitlines()) if block else ""
 
 
 def test_every_figure_has_alternative_text():
+    image = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
     for page in PAGES:
-        for c in json.loads((NBS / page).read_text())["cells"]:
-            source = "".join(c["source"])
-            assert isinstance(c["source"], list), f"{page}: cell {c['id']} is one string; Quarto wants a list of lines"
-            figures = sum("image/png" in o.get("data", {}) for o in c.get("outputs", []))
-            alt = re.search(r'^#\| fig-alt: "(.+)"$', source, re.M)
-            assert not figures or alt and len(alt[1]) > 20, f"{page}: a figure without alternative text in cell {c['id']}"
+        for c in read_cells(page):
+            source, at = "".join(c["source"]), f"{page}, cell {c['id']}"
+            assert isinstance(c["source"], list), f"{at} is one string, not a list"
+            drawn = any("image/png" in o.get("data", {}) for o in c.get("outputs", []))
+            assert not drawn or len(alternative_text(source)) > 20, f"{at}: no fig-alt"
             if c["cell_type"] == "markdown":
-                for text, _ in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", re.sub(r"`[^`]*`", "", source)): assert len(text) > 5, f"{page}: an image without alternative text"
+                for text, _ in image.findall(re.sub(r"`[^`]*`", "", source)):
+                    assert len(text) > 5, f"{at}: an image without alternative text"
+
+
+def test_alternative_text_may_take_several_lines():
+    test_eq(alternative_text('#| fig-alt: "One line"\nplot()'), "One line")
+    block = "#| code-fold: true\n#| fig-alt: >\n#|   Two lines,\n#|   export.\nplot()"
+    test_eq(alternative_text(block), "Two lines, export.")
+    test_eq(directives(block)[0], {"code-fold": "true", "fig-alt": ">"})
+    test_eq(alternative_text("plot()"), "")
 
 
 def test_mathematics_is_understood():
     for page in some_pages():
-        assert "TeX math" not in rendered(page)[1], f"{page}: {rendered(page)[1]}"
+        warnings = rendered(page)[1]
+        assert "TeX math" not in warnings, f"{page}: {warnings}"
     formulas = sum(rendered(page)[0].count("<math") for page in some_pages())
     assert formulas > 20, formulas
 
 
 def test_no_page_shows_a_mark_meant_for_machines():
+    marks = re.compile(r"#\|.*|:::.*|\{\{<.*|\$\$.*|(?<!\w)\$[^\s$][^$\n]*\$|^#+ .*"
+                   r"|\]\([^)]*\)", re.M)
     for page in some_pages():
         html = rendered(page)[0]
-        assert not any(re.search(r"^(<[^>]*>)*#\|", pre, re.M) for pre in re.findall(r"<pre.*?</pre>", html, re.DOTALL)), f"{page}: a directive that is not at the head of its cell"
+        for pre in re.findall(r"<pre.*?</pre>", html, re.DOTALL):
+            found = re.search(r"^(<[^>]*>)*#\|", pre, re.M)
+            assert not found, f"{page}: a directive that is not at the head of its cell"
         text = re.sub(r"<[^>]*>", "", without(html, "pre", "code", "math"))
-        marks = re.findall(r"#\|.*|:::.*|\{\{<.*|\$\$.*|(?<!\w)\$[^\s$][^$\n]*\$|^#+ .*|\]\([^)]*\)", text, re.M)
-        assert not marks, f"{page} shows {marks[:3]}"
+        shown = [m[0] for m in marks.finditer(text)]
+        assert not shown, f"{page} shows {shown[:3]}"
 
 
-def test_chapters_keep_the_form():
-    CORE = "0a_radar 0b_contrastive 00_sar 01_scenes 02_tiles 03_views 04_instances 05_contours 06_losses 07_encoder 08_di3cl 12_metrics 13_segment".split()
-    OTHERS = """00c_files 01a_store 02a_masks 02b_labels 09_weights 09a_checkpoint 09b_pairs 09c_processes 09d_run 09e_watch 09f_elsewhere 10_pretrain 10a_survival 11_probe 11a_dense 11b_report
-  13a_crops 13b_scorecard 13c_prepare 13d_finetune 15_sarsense 15a_sources 15b_download 15c_cutting 15d_kinship 15e_jobs""".split()
-    learn = [page for page, _ in hrefs(next(s for s in QUARTO["website"]["sidebar"] if s["id"] == "learn"))]
-    for name in CORE + OTHERS:
-        text = "\n".join(cells(f"{name}.ipynb", "markdown"))
-        assert re.search(r"[Aa](?:fter|t the end of) this page\**,? you can", "".join(text.split("\n## ")[:2])), f"{name} does not say what its reader will be able to do"
-        assert text.count("**Try it.**") >= 2, f"{name} has fewer than two exercises"
-        assert text.count("<details>") == text.count("</details>") >= text.count("**Try it.**"), f"{name}: an exercise without its solution"
-    for name in OTHERS:
-        found = json.loads((NBS / f"{name}.ipynb").read_text())["cells"]
-        kinds = "".join("t" if "".join(c["source"]).startswith("#| test ") else "e" if "<details><summary>Solution" in "".join(c["source"]) else "." for c in found)
-        assert re.fullmatch(r"([^e]|e+t)*", kinds), f"{name}: a solution that no test follows"
-        after = learn[learn.index(f"{name}.ipynb") + 1:][:1]
-        assert all(f"]({page}" in "".join(found[-1]["source"]) for page in after), f"{name}: its last words do not lead to {after[0]}"
+def test_pages_keep_the_form():
+    promise = re.compile(r"[Aa](?:fter|t the end of) this page\**,? you can")
+    solution = re.compile(r"<details><summary>(Solution|Answer)")
+    course = [page for page in PAGES if page.startswith("course/")]
+    for page in PAGES:
+        text = "\n".join(cells(page, "markdown"))
+        tries = text.count("**Try it.**")
+        test_eq(text.count("<details>"), text.count("</details>"))
+        found = len(solution.findall(text))
+        assert found >= tries, f"{page}: an exercise without its solution"
+        if page.startswith("course/") and not page.endswith("12_results.ipynb"):
+            assert promise.search(text), f"{page} does not say what one can do after it"
+            assert tries >= 2, f"{page} has fewer than two exercises"
+            after = course[course.index(page) + 1]
+            said = cells(page, "markdown")[-1]
+            assert f"]({Path(after).name}" in said, f"{page} does not lead on"
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
-SHELL = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>body {{ margin: 1rem; font: 16px/1.5 sans-serif }} main {{ max-width: 60rem }} main img {{ max-width: 100% }} {css}</style><main>{body}</main></html>'
-
-def in_browser(work):
-    "`work(browser)` with a Chromium without a window, in a thread of its own, since a notebook has an event loop already."
-    def go():
-        with sync_playwright() as p:
-            b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            try: return work(b)
-            finally: b.close()
-    with ThreadPoolExecutor(1) as pool: return pool.submit(go).result()
-
-def faults_of(tab, address, width):
-    "What is wrong with a page at this width, in words."
-    said, hear = [], lambda m: said.append(m.text) if m.type == "error" else None
-    tab.on("console", hear)
-    tab.set_viewport_size(dict(width=width, height=900))
-    if tab.url != address: tab.goto(address)
-    over = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    missing = tab.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
-    wide = tab.evaluate("[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + ' ' + e.textContent.slice(0, 60))[0]")
-    tab.remove_listener("console", hear)
-    return said + [f"no image {src}" for src in missing] + ([f"{over} pixels too wide at {width}: {wide}"] if over > 0 else [])
+NAMES = "chromium", "chromium-browser", "google-chrome"
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+         "--disable-background-networking --disable-component-update "
+         "--disable-sync").split()
+SHELL = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+body {{ margin: 1rem; font: 16px/1.5 sans-serif }}
+main {{ max-width: 60rem }} main img {{ max-width: 100% }} {css}
+</style><main>{body}</main></html>"""
+MISSING = """[...document.images].filter(i => i.complete && !i.naturalWidth)
+    .map(i => i.src)"""
+OVER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+WIDE = """[...document.querySelectorAll('main *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+    .map(e => e.tagName + ' ' + e.textContent.slice(0, 60))[0]"""
 
 
-def test_pages_fit_a_desk_and_a_phone():
-    def look(b):
-        wrong, css, tab = {}, (NBS / "styles.css").read_text(), b.new_page()
-        shutil.copytree(NBS / "images", Path(FOLDER.name) / "images", dirs_exist_ok=True)
-        for page in some_pages():
-            file = Path(FOLDER.name) / page.replace("/", "_").replace(".ipynb", ".html")
-            file.write_text(SHELL.format(title=page, css=css, body=rendered(page)[0]))
-            for width in (1280, 375):
-                if faults := faults_of(tab, file.as_uri(), width): wrong[page, width] = faults
-        return wrong
-    if CHROMIUM is None: not_here("no Chromium on this machine: apt-get install chromium")
-    else:
-        wrong = in_browser(look)
-        assert not wrong, "\n".join(f"{p} at {w}: {f}" for (p, w), f in wrong.items())
-
-
-def test_stale_outputs_are_told_from_fresh_ones():
-    import sys
-    sys.path.insert(0, str(ROOT / "tools"))
-    from fresh import differs
-    for kept, now in (("loss 3.35", "loss 3.36"), ("340 scenes a second on 1 thread(s)", "19 scenes a second on 1 thread(s)"), ("took 12.5 s, 1,200 MB", "took 80 s, 900 MB"), ("/tmp/tmpab1/x.tif: refused", "/tmp/tmpzz9/x.tif: refused"), ("-0.00", "+0.00")):
-        assert differs(kept, now) is None, (kept, now, differs(kept, now))
-    for kept, now in (("loss 3.35", "loss 3.55"), ("10 classes", "12 classes"), ("refused", "accepted"), ("a\nb", "a"), ("mean -2.51 dB", "mean 2.51 dB")): assert differs(kept, now), (kept, now)
-
-
-@lru_cache(None)
-def built():
-    "The finished site: a folder of pages, served by nothing but the file system."
-    out = Path(FOLDER.name) / "built"
-    shutil.copytree(ROOT, out, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "_proc", "_docs", "_site", "__pycache__"))
-    run = subprocess.run(["nbdev-docs"], cwd=out, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-    return next(p for p in (out / "_docs", out / "_site") if (p / "index.html").exists())
-
-CONTRAST = """() => { const lum = c => { const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b },
-  ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (!/, 0\\)|transparent/.test(c)) return c } return 'rgb(255,255,255)' };
-  return [...document.querySelectorAll('main p, main li, main td, main h1, main h2')].filter(e => e.innerText.trim()).map(e => [lum(getComputedStyle(e).color), lum(ground(e)), e.innerText.slice(0, 40)])
-    .map(([a, b, t]) => [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), t]).filter(([r]) => r < 4.5) }"""
-
-
-def test_the_finished_site_is_whole():
-    def look(b):
-        wrong, site, tab = {}, built(), b.new_page()
-        for file in sorted(site.rglob("*.html")):
-            html = BeautifulSoup(file.read_text(), "html.parser")
-            dead = [a["href"] for a in html.find_all("a", href=True) if not re.match(r"[a-z]+:|#|$", a["href"]) and not (file.parent / a["href"].split("#")[0]).exists() and file.name != "404.html"]
-            for width in (1280, 375):
-                if faults := faults_of(tab, file.as_uri(), width) + [f"dead link {d}" for d in dead]: wrong[file.name, width] = faults
-        return wrong
-    if shutil.which("quarto") is None: not_here("quarto is not on the path, so the site cannot be rendered: https://quarto.org")
-    elif CHROMIUM is None: not_here("no Chromium on this machine: apt-get install chromium")
-    else:
-        wrong = in_browser(look)
-        assert not wrong, "\n".join(f"{p} at {w}: {f}" for (p, w), f in wrong.items())
-
-
-def test_the_finished_site_can_be_searched_and_read():
-    def look(b):
-        tab, site = b.new_page(viewport=dict(width=1280, height=900)), built()
-        for scheme in ("light", "dark"):
-            tab.emulate_media(color_scheme=scheme)
-            for name in ("index.html", "views.html", "results.html"):
-                tab.goto((site / name).as_uri())
-                if scheme == "dark": tab.evaluate("window.quartoToggleColorScheme && window.quartoToggleColorScheme()")
-                weak = tab.evaluate(CONTRAST)
-                assert not weak, f"{name}, {scheme}: contrast below 4.5: {weak[:3]}"
-        index = json.loads((site / "search.json").read_text())
-        assert any("layover" in entry["text"].lower() for entry in index)          # what the search box looks through
-    if shutil.which("quarto") is None: not_here("quarto is not on the path, so the site cannot be rendered: https://quarto.org")
-    elif CHROMIUM is None: not_here("no Chromium on this machine: apt-get install chromium")
-    else: in_browser(look)
-
-
-import json, os, shutil, socket, subprocess, sys, tempfile, time
-from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
-from urllib.request import urlopen
-
-import nbformat, pytest
-from fastcore.test import *
-
-TILE = "import torch\nfrom di3cl.scenes import simulate\ntile = simulate(1, 96).image[0]"
-EXPLORERS = dict(                                                        # a cell, and which of its controls are moved
-    views=("from di3cl.explore import *\nexplore_views(tile)", (0, 3)),   # the least scale, the size of a box
-    contours=("explore_contours(tile)", (0, 1)),
-    speckle=("from di3cl.explore import *\nexplore_speckle(tile)", (0, 1)),
-    info_nce=("from di3cl.explore import *\nexplore_info_nce()", (0, 1)),
-    map=("from di3cl.explore import *\nexplore_map(torch.randn(10, 96, 96), tile)", (1, 2)))   # blend, classes
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
-RUN_ALL = """async () => {
-    const context = window.jupyterapp.shell.currentWidget.context.sessionContext;
-    await context.ready; await context.session.kernel.info;              // before the kernel answers, cells are lost
-    window.jupyterapp.commands.execute('runmenu:run-all');
-}"""
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-def why_not():
-    "The reason why the test below cannot run here; empty if it can."
-    if "PYTEST_CURRENT_TEST" not in os.environ: return "runs under pytest only"
-    if not find_spec("playwright"): return "playwright is not installed: pip install 'di3cl[dev]'"
+def cannot_browse():
+    "Say why there is no browser; empty: there is one."
+    if not find_spec("playwright"):
+        return "playwright is not installed: pip install 'di3cl[dev]'"
     return "" if CHROMIUM else "no Chromium on the path: apt-get install chromium"
 
 
 @contextmanager
-def jupyterlab(cells):
-    "The address of a notebook with these cells, open in a JupyterLab of its own."
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as s:
-        s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]; s.close()
-        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")))
+def open_browser():
+    "Start a Chromium without a window."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def in_browser(work):
+    "Call `work(browser)` in a thread: a notebook has an event loop already."
+    def go():
+        with open_browser() as browser:
+            return work(browser)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(go).result()
+
+
+def wrong_at(tab, address, width):
+    "List what is wrong with a page at this width."
+    said = []
+
+    def hear(message):
+        if message.type == "error":
+            said.append(message.text)
+
+    tab.on("console", hear)
+    tab.set_viewport_size(dict(width=width, height=900))
+    if tab.url != address:
+        tab.goto(address)
+    over = tab.evaluate(OVER)
+    said += [f"no image {src}" for src in tab.evaluate(MISSING)]
+    if over > 0:
+        said.append(f"{over} pixels too wide at {width}: {tab.evaluate(WIDE)}")
+    tab.remove_listener("console", hear)
+    return said
+
+
+def test_pages_fit_a_desk_and_a_phone():
+    def look(browser):
+        wrong, css, tab = [], (NBS / "styles.css").read_text(), browser.new_page()
+        folder = Path(FOLDER.name)
+        shutil.copytree(NBS / "images", folder / "images", dirs_exist_ok=True)
+        for page in some_pages():
+            file = folder / page.replace("/", "_").replace(".ipynb", ".html")
+            body = rendered(page)[0].replace("../images/", "images/")
+            file.write_text(SHELL.format(title=page, css=css, body=body))
+            for width in (1280, 375):
+                said = wrong_at(tab, file.as_uri(), width)
+                wrong += [f"{page} at {width}: {what}" for what in said]
+        return wrong
+
+    if why := cannot_browse():
+        not_here(why)
+    else:
+        wrong = in_browser(look)
+        assert not wrong, "\n".join(wrong)
+
+
+def test_code_of_88_columns_fits():
+    css = (NBS / "styles.css").read_text()
+    assert re.search(r"code[^{]*\{[^}]*font-size: 0?\.85em", css)
+
+
+def test_stale_outputs_are_told_from_fresh_ones():
+    same = {
+        "loss 3.35": "loss 3.36",
+        "340 scenes a second on 1 thread(s)": "19 scenes a second on 1 thread(s)",
+        "took 12.5 s, 1,200 MB": "took 80 s, 900 MB",
+        "/tmp/tmpab1/x.tif: refused": "/tmp/tmpzz9/x.tif: refused",
+        "-0.00": "+0.00",
+    }
+    for kept, now in same.items():
+        assert differs(kept, now) is None, (kept, now, differs(kept, now))
+    other = {
+        "loss 3.35": "loss 3.55", "10 classes": "12 classes", "refused": "accepted",
+        "a\nb": "a", "mean -2.51 dB": "mean 2.51 dB",
+    }
+    for kept, now in other.items():
+        assert differs(kept, now), (kept, now)
+
+
+LOCAL = ".git", ".venv", "runs", "_proc", "_docs", "_site", "__pycache__"
+CONTRAST = r"""() => {
+  const channel = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const lum = c => {
+    const [r, g, b] = c.match(/[\d.]+/g).slice(0, 3).map(channel);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor;
+      if (!/, 0\)|transparent/.test(c)) return c;
+    }
+    return 'rgb(255,255,255)';
+  };
+  const ratio = (a, b) => (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+  const tags = 'main p, main li, main td, main h1, main h2';
+  return [...document.querySelectorAll(tags)].filter(e => e.innerText.trim())
+    .map(e => [ratio(lum(getComputedStyle(e).color), lum(ground(e))),
+               e.innerText.slice(0, 40)])
+    .filter(([r]) => r < 4.5);
+}"""
+
+
+def cannot_render():
+    "Say why the finished site cannot be looked at; empty: it can."
+    if shutil.which("quarto") is None:
+        return "quarto is not on the path, so no site is rendered: https://quarto.org"
+    return cannot_browse()
+
+
+@lru_cache(None)
+def built():
+    "Render the finished site; return its folder."
+    out = Path(FOLDER.name) / "built"
+    ignore = shutil.ignore_patterns(*LOCAL)
+    shutil.copytree(ROOT, out, symlinks=True, ignore=ignore)
+    run = subprocess.run(["nbdev-docs"], cwd=out, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    folders = (out / "_docs", out / "_site")
+    return next(p for p in folders if (p / "index.html").exists())
+
+
+@contextmanager
+def served(folder):
+    "Serve a folder on this machine under /di3cl/; yield the address."
+    with tempfile.TemporaryDirectory() as top:
+        (Path(top) / "di3cl").symlink_to(folder)
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=top)
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(server.serve_forever)
+            try:
+                yield f"http://127.0.0.1:{server.server_port}/di3cl/"
+            finally:
+                server.shutdown()
+                server.server_close()
+
+
+def test_a_folder_is_served_under_the_path_of_the_site():
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "a.html").write_text("<p>here")
+        with served(folder) as address, urlopen(address + "a.html") as answer:
+            test_eq((answer.status, answer.read()), (200, b"<p>here"))
+
+
+def test_the_finished_site_is_whole():
+    def dead_links(file):
+        html = BeautifulSoup(file.read_text(), "html.parser")
+        for a in html.find_all("a", href=True):
+            inside = not re.match(r"[a-z]+:|#|$", a["href"])
+            if inside and not (file.parent / a["href"].split("#")[0]).exists():
+                yield f"dead link {a['href']}"
+
+    def look(browser):
+        wrong, site, tab = [], built(), browser.new_page()
+        with served(site) as address:
+            for file in sorted(site.rglob("*.html")):
+                name = file.relative_to(site).as_posix()
+                said = [] if name == "404.html" else list(dead_links(file))
+                for width in (1280, 375):
+                    said += wrong_at(tab, address + name, width)
+                wrong += [f"{name}: {what}" for what in said]
+        return wrong
+
+    if why := cannot_render():
+        not_here(why)
+    else:
+        wrong = in_browser(look)
+        assert not wrong, "\n".join(wrong)
+
+
+def test_the_finished_site_can_be_searched_and_read():
+    DARK = "window.quartoToggleColorScheme && window.quartoToggleColorScheme()"
+
+    def look(browser):
+        site, tab = built(), browser.new_page(viewport=dict(width=1280, height=900))
+        with served(site) as address:
+            for scheme in ("light", "dark"):
+                tab.emulate_media(color_scheme=scheme)
+                for name in ("index.html", "course/views.html", "course/results.html"):
+                    tab.goto(address + name)
+                    if scheme == "dark":
+                        tab.evaluate(DARK)
+                    weak = tab.evaluate(CONTRAST)
+                    assert not weak, f"{name}, {scheme}: contrast below 4.5: {weak[:3]}"
+        index = json.loads((site / "search.json").read_text())
+        found = (entry["text"].lower() for entry in index)   # behind the search box
+        assert any("layover" in text for text in found)
+
+    if why := cannot_render():
+        not_here(why)
+    else:
+        in_browser(look)
+
+
+TILE = """\
+import torch
+from di3cl.explore import *
+from di3cl.scenes import simulate
+tile = simulate(1, 96).image[0]"""
+EXPLORERS = dict(   # a cell, and which of its controls are moved
+    views=("explore_views(tile)", (0, 3)),       # the least scale, the size of a box
+    contours=("explore_contours(tile)", (0, 1)),
+    speckle=("explore_speckle(tile)", (0, 1)),
+    info_nce=("explore_info_nce()", (0, 1)),
+    map=("explore_map(torch.randn(10, 96, 96), tile)", (1, 2)),   # blend, classes
+)
+RUN_ALL = """async () => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    const session = panel.context.sessionContext;
+    await session.ready;
+    await session.session.kernel.info;   // before the kernel answers, cells are lost
+    window.jupyterapp.commands.execute('runmenu:run-all');
+}"""
+ANOTHER = """([cell, old]) => {
+    const e = cell.querySelector('img');
+    return e && e.src != old && e.complete && e.naturalWidth > 300;
+}"""
+
+
+def lab_words(folder, port):
+    "Return the command that starts a JupyterLab."
+    return [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+        "--expose-app-in-browser", f"--port={port}", "--ip=127.0.0.1",
+        f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
+
+
+def lab_environment(folder):
+    "Return an environment in which a JupyterLab touches nothing outside the folder."
+    env = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    for kind in ("CONFIG", "DATA", "RUNTIME"):
+        env[f"JUPYTER_{kind}_DIR"] = f"{folder}/.jupyter/{kind.lower()}"
+    for name in ("PYTEST_CURRENT_TEST", "MPLBACKEND"):
+        env.pop(name, None)
+    return env
+
+
+@contextmanager
+def jupyterlab(sources):
+    "Open a notebook with these cells in a JupyterLab of its own; yield its address."
+    with tempfile.TemporaryDirectory() as folder:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        kernel = dict(name="python3", display_name="python3", language="python")
+        nb = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(c) for c in sources],
+            metadata=dict(kernelspec=kernel))
         nbformat.write(nb, Path(folder) / "hands_on.ipynb")
-        env = os.environ | {f"JUPYTER_{k}_DIR": f"{folder}/.jupyter/{k.lower()}" for k in ("CONFIG", "DATA", "RUNTIME")} | {"OMP_WAIT_POLICY": "passive"}
-        env.pop("PYTEST_CURRENT_TEST"); env.pop("MPLBACKEND", None)
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser", f"--port={port}", "--ip=127.0.0.1", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="],
-                                  env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            lab_words(folder, port), env=lab_environment(folder),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             for _ in range(300):
-                try: urlopen(f"http://127.0.0.1:{port}/api").close(); break
-                except OSError: time.sleep(0.2); assert server.poll() is None, "JupyterLab did not start"
+                try:
+                    urlopen(f"http://127.0.0.1:{port}/api").close()
+                    break
+                except OSError:
+                    assert server.poll() is None, "JupyterLab did not start"
+                    time.sleep(0.2)
             yield f"http://127.0.0.1:{port}/doc/tree/hands_on.ipynb"
-        finally: server.terminate(); server.wait()
+        finally:
+            server.terminate()
+            server.wait()
 
 
 def move(page, cell, k):
-    "Move control k of an explorer by the keyboard; seconds until another picture is there."
-    picture = cell.locator("img.widget-image")
-    before = picture.get_attribute("src")
+    "Move control k of an explorer by the keyboard; return seconds to another picture."
+    before = cell.locator("img").first.get_attribute("src")
     control = cell.locator(".noUi-handle, select").nth(k)
     start = time.time()
-    if control.evaluate("e => e.tagName") == "SELECT": control.select_option(index=1)
-    else: control.press("ArrowRight")
-    page.wait_for_function("([e, old]) => e.src != old && e.complete && e.naturalWidth > 300", arg=[picture.element_handle(), before], timeout=20_000)
+    if control.evaluate("e => e.tagName") == "SELECT":
+        control.select_option(index=1)
+    else:
+        control.press("ArrowRight")
+    page.wait_for_function(ANOTHER, arg=[cell.element_handle(), before], timeout=20_000)
     return time.time() - start
 
 
+def move_all(page, shots=None):
+    "Move the controls of every explorer; leave pictures of the page in a folder."
+    for k, (name, (_, controls)) in enumerate(EXPLORERS.items(), 1):
+        cell = page.locator(".jp-CodeCell").nth(k)
+        cell.scroll_into_view_if_needed()
+        cell.locator("img").first.wait_for(timeout=60_000)
+        took = [f"{move(page, cell, c):.2f} s" for c in controls]
+        if shots:
+            page.screenshot(path=f"{shots}/{name}.png")
+            print(name, *took)
+
+
 def test_the_sliders_move_the_pictures_in_a_browser():
-    if why := why_not(): (pytest.skip if "PYTEST_CURRENT_TEST" in os.environ else print)(why)
-    else:
-        from playwright.sync_api import sync_playwright
-        with jupyterlab([TILE, *(cell for cell, _ in EXPLORERS.values())]) as address, sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-            page = browser.new_page(viewport=dict(width=1200, height=1000))
-            errors = []; page.on("pageerror", lambda e: errors.append(str(e)))
-            page.goto(address); page.wait_for_selector(".jp-CodeCell", timeout=60_000)
-            page.wait_for_function("window.jupyterapp && document.querySelectorAll('.jp-CodeCell').length == 6", timeout=60_000)
+    OPEN = """window.jupyterapp
+    && document.querySelectorAll('.jp-CodeCell').length == 6"""
+    STDERR = ".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']"
+
+    def look(browser):
+        page, errors = browser.new_page(viewport=dict(width=1200, height=1000)), []
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        with jupyterlab([TILE, *(cell for cell, _ in EXPLORERS.values())]) as address:
+            page.goto(address)
+            page.wait_for_selector(".jp-CodeCell", timeout=60_000)
+            page.wait_for_function(OPEN, timeout=60_000)
             page.evaluate(RUN_ALL)
-            shots, took = os.environ.get("DI3CL_SHOTS"), {}                          # a folder for pictures of the page
-            for k, (name, (_, controls)) in enumerate(EXPLORERS.items(), 1):
-                cell = page.locator(".jp-CodeCell").nth(k)
-                cell.scroll_into_view_if_needed(); cell.locator("img.widget-image").wait_for(timeout=60_000)
-                took[name] = [f"{move(page, cell, c):.2f} s" for c in controls]
-                if shots: page.screenshot(path=f"{shots}/{name}.png")
-            test_eq(page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count(), 0)
+            move_all(page, os.environ.get("DI3CL_SHOTS"))
+            test_eq(page.locator(STDERR).count(), 0)
             test_eq(errors, [])
-            if shots: print(took)
-            browser.close()
+
+    if "PYTEST_CURRENT_TEST" not in os.environ:
+        print("runs under pytest only")
+    elif why := cannot_browse():
+        not_here(why)
+    else:
+        in_browser(look)

@@ -3,56 +3,85 @@
 
 
 
-from testing import *
-
-
-import logging, sys, tempfile, time
+import logging
+import sys
+import tempfile
+import time
 from pathlib import Path
 
-import numpy as np, rasterio, torch
+import numpy as np
+import rasterio
+import torch
 from fastcore.test import *
+from testing import FakeTime, apart, heard, typed, write_pairs, write_raster, write_scene
 
 
 def test_rasters_read_back_as_written():
-    folder, x = Path(tempfile.mkdtemp()), np.arange(24, dtype="uint8").reshape(2, 3, 4)
+    folder = Path(tempfile.mkdtemp())
+    x = np.arange(24, dtype="uint8").reshape(2, 3, 4)
     for name, data in (("deep/down/a.tif", x), ("a.png", x[0]), ("a.bin", x)):
-        with rasterio.open(write_raster(folder / name, data)) as f: test_eq(f.read(), data.reshape(-1, 3, 4))
-    with rasterio.open(write_raster(folder / "a.tif", x, tags=dict(unit="db"), dtype="float32", nodata=3)) as f: test_eq((f.dtypes, f.nodata, f.tags()["unit"]), (("float32",) * 2, 3, "db"))
-    with rasterio.open(write_scene(folder / "a.tif", x, pixel=20., names=("VV", "VH"))) as f:
-        test_eq((f.crs.to_epsg(), f.transform * (1, 2), f.descriptions), (32632, (600_020, 6_599_960), ("VV", "VH")))
-    with rasterio.open(write_scene(folder / "a.tif", x, crs=None)) as f: assert f.crs is None and f.transform.is_identity
-    write_pairs(folder / "pairs", np.ones((2, 1, 3, 4), "float32"), np.eye(3, 4)[None].repeat(2, 0) > 0, "intensity")
-    test_eq(sorted(p.name for p in (folder / "pairs").iterdir()), ["0.tif", "0_mask.tif", "1.tif", "1_mask.tif"])
-    with rasterio.open(folder / "pairs/1_mask.tif") as f: test_eq(f.read(1), np.eye(3, 4, dtype="uint8"))
+        with rasterio.open(write_raster(folder / name, data)) as f:
+            test_eq(f.read(), data.reshape(-1, 3, 4))
+    tagged = dict(tags=dict(unit="db"), dtype="float32", nodata=3)
+    with rasterio.open(write_raster(folder / "a.tif", x, **tagged)) as f:
+        test_eq((f.dtypes, f.nodata, f.tags()["unit"]), (("float32",) * 2, 3, "db"))
+    placed = dict(pixel=20., names=("VV", "VH"))
+    with rasterio.open(write_scene(folder / "a.tif", x, **placed)) as f:
+        test_eq((f.crs.to_epsg(), f.descriptions), (32632, ("VV", "VH")))
+        test_eq(f.transform * (1, 2), (600_020, 6_599_960))
+    with rasterio.open(write_scene(folder / "a.tif", x, crs=None)) as f:
+        assert f.crs is None and f.transform.is_identity
+    images, masks = np.ones((2, 1, 3, 4), "float32"), np.eye(3, 4)[None].repeat(2, 0) > 0
+    write_pairs(folder / "pairs", images, masks, "intensity")
+    names = sorted(p.name for p in (folder / "pairs").iterdir())
+    test_eq(names, ["0.tif", "0_mask.tif", "1.tif", "1_mask.tif"])
+    with rasterio.open(folder / "pairs/1_mask.tif") as f:
+        test_eq(f.read(1), np.eye(3, 4, dtype="uint8"))
 
 
 def test_what_is_said_is_heard_while_one_listens():
     log = logging.getLogger("di3cl")
-    with heard() as lines: log.warning("three tiles %s", "skipped")
+    with heard() as lines:
+        log.warning("three tiles %s", "skipped")
     log.warning("afterwards")
     test_eq(lines, ["three tiles skipped"])
 
 
 def test_a_typed_command_is_heard_and_its_code_is_seen():
-    def main(): print(*sys.argv, Path.cwd().name); logging.getLogger("di3cl").warning("careful"); sys.exit(3)
-    (folder := Path(tempfile.mkdtemp()) / "here").mkdir()
-    test_eq(vars(typed(main, ["a", 1], folder)), dict(code=3, out="di3cl a 1 here\n", err="careful\n"))
+    def main():
+        print(*sys.argv, Path.cwd().name)
+        logging.getLogger("di3cl").warning("careful")
+        sys.exit(3)
+
+    folder = Path(tempfile.mkdtemp()) / "here"
+    folder.mkdir()
+    got = vars(typed(main, ["a", 1], folder))
+    test_eq(got, dict(code=3, out="di3cl a 1 here\n", err="careful\n"))
 
 
 def test_time_passes_by_work_alone():
     clock = FakeTime()
     with clock.installed():
-        began = time.perf_counter(); clock.work(2.5)()
+        began = time.perf_counter()
+        clock.work(2.5)()
         test_eq((began, time.perf_counter()), (0, 2.5))
     assert time.perf_counter() != 2.5
 
 
 def test_a_process_apart_computes_and_is_killed():
-    threads = torch.get_num_threads(); torch.set_num_threads(2)
-    heavy = lambda: torch.randn(300, 300) @ torch.randn(300, 300) + torch.randn(10**6).exp().sum()
-    heavy()                                                        # wakes the threads of this process
-    with apart(heavy) as process: process.join(60); test_eq(process.exitcode, 0)
-    with apart(time.sleep, 60) as process: assert process.is_alive()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def heavy():
+        torch.randn(300, 300) @ torch.randn(300, 300)
+        torch.randn(10**6).exp().sum()
+
+    heavy()                                          # wakes the threads of this process
+    with apart(heavy) as process:
+        process.join(60)
+        test_eq(process.exitcode, 0)
+    with apart(time.sleep, 60) as process:
+        assert process.is_alive()
     test_eq(process.exitcode, -9)
     torch.set_num_threads(threads)
 

@@ -46,6 +46,8 @@ def directives(source):
     "Split a code cell into {'test': 'name', ...} of its `#|` lines, and its code."
     found, code = {}, []
     for line in source.splitlines():
+        if line.startswith("#|   "):
+            continue                    # an option of several lines goes on
         if line.startswith("#|"):
             key, _, value = line[2:].strip().partition(" ")
             found[key.rstrip(":")] = value.strip()
