@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from curves import bench_curves, in_fresh_process
 from feeding import bench_store
+from IPython.core.pylabtools import print_figure
 from mapping import bench_predict
 from PIL import Image
 from rivals import (
@@ -157,7 +158,7 @@ def bench_explore(config, device, **kw):
         "info_nce": lambda: explore.draw_info_nce(80, negatives=96, seed=next(seed)),
         "map": lambda: explore.draw_map(scores, big, threshold=0.2),
     }
-    runners = {name: lambda f=f: explore.png(f()) for name, f in draw.items()}
+    runners = {name: lambda f=f: print_figure(f()) for name, f in draw.items()}
     return contest("explore", "256 px tile", runners, 1, "pictures/s",
                    "x the rate of an empty figure", "cpu", **kw)
 

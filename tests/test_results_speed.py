@@ -529,9 +529,13 @@ def test_a_point_of_the_memory_curve():
     assert row["megabytes"] is None or 0 < row["megabytes"] < 2000
 
 
-def test_wide_and_tall_scenes_need_alike():
-    from di3cl.tasks.predict import panels
+def test_a_wide_scene_needs_more_than_a_tall_one():
+    from di3cl.tasks.predict import stitch
 
-    for h, w in ((100_000, 500), (500, 100_000)):
-        sizes = (p.height * p.width for row in panels(h, w, 640, 128) for p in row)
-        assert max(sizes) <= 640 * (8 * 512 + 128)
+    def most(height, width):
+        "Return the most numbers that `stitch` hands on at once, of one class."
+        rows = stitch(lambda *box: None, height, width, 1, 640, 128)
+        return max(row.numel() for row in rows)
+
+    test_eq(most(500, 100_000), 500 * 100_000)           # 4 bytes each, three times
+    assert most(100_000, 500) <= 640 * 500

@@ -13,7 +13,8 @@ import numpy as np
 import rasterio
 import torch
 from fastcore.test import *
-from testing import FakeTime, apart, heard, typed, write_pairs, write_raster, write_scene
+from testing import FakeTime, apart, heard, typed
+from testing import write_pairs, write_raster, write_scene
 
 
 def test_rasters_read_back_as_written():
@@ -31,7 +32,8 @@ def test_rasters_read_back_as_written():
         test_eq(f.transform * (1, 2), (600_020, 6_599_960))
     with rasterio.open(write_scene(folder / "a.tif", x, crs=None)) as f:
         assert f.crs is None and f.transform.is_identity
-    images, masks = np.ones((2, 1, 3, 4), "float32"), np.eye(3, 4)[None].repeat(2, 0) > 0
+    images = np.ones((2, 1, 3, 4), "float32")
+    masks = np.eye(3, 4)[None].repeat(2, 0) > 0
     write_pairs(folder / "pairs", images, masks, "intensity")
     names = sorted(p.name for p in (folder / "pairs").iterdir())
     test_eq(names, ["0.tif", "0_mask.tif", "1.tif", "1_mask.tif"])
