@@ -4,28 +4,32 @@
 
 
 import math
+
 import torch
 from fastcore.test import *
 from scipy.special import digamma
 
-def seeded(seed=0): return torch.Generator().manual_seed(seed)
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def test_shadow_is_as_long_as_the_angle_says():
-    from math import radians, tan
+    from math import cos, radians, sin, tan
+
     x = torch.arange(0, 400.0)
-    block = torch.where((x > 100) & (x <= 110), 25.0, 0.0)[None]                  # 25 m high
+    block = torch.where((x > 100) & (x <= 110), 25.0, 0.0)[None]    # 25 m high
     for degrees in (25, 35, 45):
-        angle = math.radians(degrees)
-        ray = x * math.cos(angle) + block * math.sin(angle)
+        angle = radians(degrees)
+        ray = x * cos(angle) + block * sin(angle)
         dark = int((ray < ray.cummax(1).values - 1e-3).sum())
-        assert abs(dark - 25 * tan(radians(degrees))) < 2                         # h tan(incidence), along the ground
+        assert abs(dark - 25 * tan(angle)) < 2                      # h tan(incidence)
 
 
 def test_looks_divide_the_variance():
     g = seeded(0)
-    z = torch.complex(torch.randn(512, 512, generator=g), torch.randn(512, 512, generator=g)) / math.sqrt(2)
-    one = z.abs().square()
+    real, imaginary = torch.randn(2, 512, 512, generator=g)
+    one = torch.complex(real, imaginary).abs().square() / 2
     for k in (1, 2, 4, 8):
         block = one.unflatten(0, (-1, k)).unflatten(2, (-1, k)).mean((1, 3))
         test_close(block.mean(), 1.0, eps=.02)
@@ -36,7 +40,8 @@ def test_averaging_decibels_is_too_low_by_what_theory_says():
     for L in (1, 4, 16):
         z = torch.randn(2, L, 100_000, generator=seeded(L))
         power = z.square().sum(0).div(2).mean(0)
-        test_close((10 * power.log10()).mean(), 10 / math.log(10) * (digamma(L) - math.log(L)), eps=.04)
+        theory = 10 / math.log(10) * (digamma(L) - math.log(L))
+        test_close((10 * power.log10()).mean(), theory, eps=.04)
     test_close(1 - 10 ** (-2.51 / 10), 0.44, eps=.005)
 
 
