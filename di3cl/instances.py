@@ -15,33 +15,40 @@ import torch
 from .views import overlap, to_view
 
 # %% ../nbs/course/05_instances.ipynb #b01e4b6d
-def _spans(lo, hi, least, n, method, generator):
-    "n candidate spans along one axis, from lo to hi (B,), none shorter than least (B,): starts and ends, (B, n) each."
+def _spans(lo, hi, least, n, generator):
+    "n candidate spans from lo to hi (B,), none shorter than least (B,): (B, n) twice."
     lo, length, least = lo[:, None], (hi - lo)[:, None], least[:, None]
-    u = torch.rand(4, len(lo), n, generator=generator, device=generator.device if generator else lo.device).to(lo.device)
-    most = (length / least).floor().clamp(min=1) if method == "grid" else 1
-    parts = (u[0] * most).floor() + 1                     # cells: 1 ... most
-    cell = length / parts
+    device = generator.device if generator else lo.device
+    u = torch.rand(4, len(lo), n, generator=generator, device=device).to(lo.device)
+    most = (length / least).floor().clamp(min=1)
+    cells = (u[0] * most).floor() + 1                     # 1 ... most
+    cell = length / cells
     side = least + u[1] * (cell - least)
-    start = lo + (u[2] * parts).floor() * cell + u[3] * (cell - side)
+    start = lo + (u[2] * cells).floor() * cell + u[3] * (cell - side)
     return start, torch.minimum(start + side, hi[:, None])
 
 # %% ../nbs/course/05_instances.ipynb #d24e849e
+def _area(start, end):
+    width, height = (end - start).clamp(min=0)
+    return width * height
+
+
 def _too_close(boxes, one, max_iou):
     "Which of the boxes (4, B, n) overlap the box `one` (4, B, 1) by more than max_iou."
-    w, h = (torch.minimum(boxes[2:], one[2:]) - torch.maximum(boxes[:2], one[:2])).clamp(min=0)
-    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (boxes, one)]
-    return w * h > max_iou * (areas[0] + areas[1] - w * h)
+    start, end, start1, end1 = boxes[:2], boxes[2:], one[:2], one[2:]
+    both = _area(torch.maximum(start, start1), torch.minimum(end, end1))
+    return both > max_iou * (_area(start, end) + _area(start1, end1) - both)
 
 # %% ../nbs/course/05_instances.ipynb #30be3548
 def _pick(boxes, alive, n_boxes, max_iou):
-    "The first n_boxes of the candidates (4, B, n) that overlap no earlier one by more than max_iou: boxes (B, K, 4), valid (B, K)."
+    "The first candidates (4, B, n) that keep apart: (B, K, 4), and valid (B, K)."
     picks, valid = [], []
     for _ in range(n_boxes):
         i = alive.byte().argmax(1, keepdim=True)          # the first one left, if any
+        one = boxes.gather(2, i.expand(4, -1, -1))
+        picks.append(one)
         valid.append(alive.gather(1, i))
-        picks.append(boxes.gather(2, i.expand(4, -1, -1)))
-        alive = (alive & ~_too_close(boxes, picks[-1], max_iou)).scatter(1, i, False)
+        alive = (alive & ~_too_close(boxes, one, max_iou)).scatter(1, i, False)
     return torch.cat(picks, 2).permute(1, 2, 0), torch.cat(valid, 1)
 
 # %% ../nbs/course/05_instances.ipynb #4ee7abc3
@@ -58,26 +65,31 @@ def sample_boxes(params1,         # (B, 5) of view 1, from sample_views
                  n_boxes=10,      # K, boxes wanted for each pair
                  min_size=32,     # shortest side in either view, view pixels
                  max_iou=0.5,     # no two valid boxes of a pair overlap more
-                 generator=None,  # torch.Generator
-                 method="grid"):  # "grid" as published, or "uniform"
-    "Boxes in the overlap of each pair, the same ground in both views; fewer than K are valid where they do not find room."
-    _check(params1, params2, size, n_boxes, min_size, max_iou, method)
+                 generator=None):  # torch.Generator
+    "Draw boxes in the overlap of each pair; fewer than K where they do not find room."
+    _check(params1, params2, size, n_boxes, min_size, max_iou)
     x0, y0, x1, y1 = overlap(params1, params2).unbind(1)
-    least_y, least_x = (torch.maximum(params1, params2)[:, 2:4] * ((min_size + 0.01) / size)).unbind(1)  # 0.01 px: float32 rounds
-    fits = (x1 - x0 >= least_x) & (y1 - y0 >= least_y)
+    coarser = torch.maximum(params1, params2)[:, 2:4]
+    high, wide = (coarser * ((min_size + 0.01) / size)).unbind(1)    # float32 rounds
     n = 4 * n_boxes
-    (a0, a1), (b0, b1) = _spans(x0, x1, least_x, n, method, generator), _spans(y0, y1, least_y, n, method, generator)
-    source, valid = _pick(torch.stack([a0, b0, a1, b1]), fits[:, None].expand(-1, n), n_boxes, max_iou)
-    views = [to_view(source, p, size).clamp(0, size) for p in (params1, params2)]
-    return Instances(*(torch.where(valid[..., None], b, 0) for b in (source, *views)), valid)
+    a0, a1 = _spans(x0, x1, wide, n, generator)
+    b0, b1 = _spans(y0, y1, high, n, generator)
+    fits = ((x1 - x0 >= wide) & (y1 - y0 >= high))[:, None].expand(-1, n)
+    source, valid = _pick(torch.stack([a0, b0, a1, b1]), fits, n_boxes, max_iou)
+    view1 = to_view(source, params1, size).clamp(0, size)
+    view2 = to_view(source, params2, size).clamp(0, size)
+    boxes = (torch.where(valid[..., None], b, 0) for b in (source, view1, view2))
+    return Instances(*boxes, valid)
 
 # %% ../nbs/course/05_instances.ipynb #11af05f3
-def _check(params1, params2, size, n_boxes, min_size, max_iou, method):
-    if params1.ndim != 2 or params1.shape[1] != 5 or params1.shape != params2.shape:
-        raise ValueError(f"params1 and params2 must both be (B, 5), not {tuple(params1.shape)} and {tuple(params2.shape)}: "
-                         "take them from sample_views")
+def _check(params1, params2, size, n_boxes, min_size, max_iou):
+    if params1.shape != params2.shape or params1.shape[1:] != (5,):
+        raise ValueError("params1 and params2 must both be (B, 5), from sample_views, "
+                         f"not {tuple(params1.shape)} and {tuple(params2.shape)}")
     if not 0 < min_size <= size:
-        raise ValueError(f"min_size is in view pixels, more than 0 and at most the view's {size}, not {min_size}")
-    if n_boxes < 1: raise ValueError(f"n_boxes must be at least 1, not {n_boxes}")
-    if not 0 <= max_iou <= 1: raise ValueError(f"max_iou must lie in [0, 1], not {max_iou}")
-    if method not in ("grid", "uniform"): raise ValueError(f'method must be "grid" or "uniform", not {method!r}')
+        raise ValueError("min_size is in view pixels, more than 0 and at most the "
+                         f"view's {size}, not {min_size}")
+    if n_boxes < 1:
+        raise ValueError(f"n_boxes must be at least 1, not {n_boxes}")
+    if not 0 <= max_iou <= 1:
+        raise ValueError(f"max_iou must lie in [0, 1], not {max_iou}")

@@ -6,11 +6,11 @@ Docs: https://di3cl.github.io/di3cl/course/views.html.md"""
 
 # %% auto #0
 __all__ = ['RECIPES', 'AT_ONCE', 'sample_views', 'crop_resize', 'to_view', 'overlap',
-           'coarsen', 'vary_sar', 'vary_digital', 'brightness', 'contrast',
-           'vary_photo', 'Views', 'make_views']
+           'coarsen', 'vary_sar', 'vary_digital', 'vary_photo', 'Views', 'make_views']
 
 # %% ../nbs/course/04_views.ipynb #387f3bac
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,169 +25,211 @@ def sample_views(n,                 # crops to draw, one a tile
                  ratio=(3/4, 4/3),  # width / height, log-uniform between the two
                  flip_p=0.5,        # probability of a left-right flip
                  generator=None):   # torch.Generator; the result is on its device
-    "params (n, 5): top, left, height, width in source pixels, and flip; drawn as torchvision's RandomResizedCrop draws them."
-    H, W = (tile_size, tile_size) if isinstance(tile_size, int) else tile_size
+    "Draw params (n, 5) as torchvision's RandomResizedCrop draws its crops."
     _check_ranges(scale, ratio)
-    draw = lambda *shape: torch.rand(*shape, generator=generator, device=generator.device if generator else None)
-    h, w, fits = _sides(draw(2, n, 10), H, W, scale, ratio)
-    free = torch.stack([H - h, W - w])                               # places a corner can move by
-    top, left = torch.where(fits, (draw(2, n) * (free + 1)).floor(), (free / 2).floor())
-    return torch.stack([top, left, h, w, (draw(n) < flip_p).float()], 1)
+    H, W = (tile_size, tile_size) if isinstance(tile_size, int) else tile_size
+    device = generator.device if generator else None
+    tries = torch.rand(2, n, 10, generator=generator, device=device)
+    h, w, fits = _sides(tries, H, W, scale, ratio)
+    free = torch.stack([H - h, W - w])                   # pixels a corner can move by
+    at_random = torch.rand(2, n, generator=generator, device=device) * (free + 1)
+    top, left = torch.where(fits, at_random, free / 2).floor()
+    flip = torch.rand(n, generator=generator, device=device) < flip_p
+    return torch.stack([top, left, h, w, flip.float()], 1)
 
 # %% ../nbs/course/04_views.ipynb #d6f0bdff
 def _sides(u, H, W, scale, ratio):
-    "Sides of the first of ten tries u (2, n, 10) that fits into the tile, else of the largest crop of an allowed ratio."
+    "Height and width by the first of ten tries u (2, n, 10) that fits."
     area = H * W * (scale[0] + (scale[1] - scale[0]) * u[0])
     r = (math.log(ratio[0]) + math.log(ratio[1] / ratio[0]) * u[1]).exp()
     h, w = (area / r).sqrt().round(), (area * r).sqrt().round()
     fits = (h >= 1) & (h <= H) & (w >= 1) & (w <= W)
-    first = fits.byte().argmax(1, keepdim=True)                      # the first True
+    first = fits.byte().argmax(1, keepdim=True)          # the first True
     h, w, fits = (t.gather(1, first)[:, 0] for t in (h, w, fits))
-    return (torch.where(fits, h, float(min(H, round(W / ratio[0])))),
-            torch.where(fits, w, float(min(W, round(H * ratio[1])))), fits)
+    highest, widest = min(H, round(W / ratio[0])), min(W, round(H * ratio[1]))
+    return torch.where(fits, h, highest), torch.where(fits, w, widest), fits
 
-# %% ../nbs/course/04_views.ipynb #265665a2
+
 def _check_ranges(scale, ratio):
-    if not 0 < scale[0] <= scale[1] <= 1: raise ValueError(f"scale is a range of area shares in (0, 1], smaller first, not {scale}")
-    if not 0 < ratio[0] <= ratio[1]: raise ValueError(f"ratio is a range of width / height, smaller first, not {ratio}")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError("scale is a range of area shares in (0, 1], smaller first, "
+                         f"not {scale}")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ValueError("ratio is a range of width / height, smaller first, "
+                         f"not {ratio}")
 
 # %% ../nbs/course/04_views.ipynb #6115c8e2
-def _taps(start, length, n_out, n_in):
-    "(B,), (B,) -> (B, n_out, T) twice: the source pixels that each view pixel looks at, and their weights, which add up to 1."
-    step, start, length = ((t[:, None, None]) for t in (length / n_out, start, length))     # step: source pixels in a view pixel
-    reach = step.clamp(min=1)
-    centre = start + step * (torch.arange(n_out, device=start.device)[:, None] + 0.5)
-    n = math.ceil(2 * max(1, n_in / n_out))                          # enough for the largest crop; known without asking the device
-    i = (centre - reach + 0.5).floor() + torch.arange(n, device=start.device)
-    w = (1 - (i + 0.5 - centre).abs() / reach).clamp(min=0) * ((i >= start) & (i < start + length))
+def _taps(start, length, n_out, reach, most, kernel):
+    """The source pixels, at most `most`, within `reach` of each view pixel's centre,
+    and their weights, by kernel(distance): (B, n_out, most) each."""
+    start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
+    numbers = torch.arange(n_out, device=start.device)[:, None]
+    centre = start + length / n_out * (numbers + 0.5)
+    i = (centre - reach + 0.5).floor() + torch.arange(most, device=start.device)
+    inside = (i >= start) & (i < start + length)
+    w = kernel((i + 0.5 - centre).abs()) * inside
     return i.clamp(start, start + length - 1).long(), w / w.sum(-1, keepdim=True)
 
+
+def _triangles(start, length, n_out, n_in):
+    "Taps of a crop from `start` on, of `length` pixels of n_in, (B,) each."
+    reach = (length / n_out).clamp(min=1).view(-1, 1, 1)
+    most = math.ceil(2 * max(1, n_in / n_out))           # of the largest crop
+    return _taps(start, length, n_out, reach, most, partial(_triangle, reach=reach))
+
+
+def _triangle(distance, reach):
+    return (1 - distance / reach).clamp(min=0)
+
 # %% ../nbs/course/04_views.ipynb #eabfd437
-def _matrix(i, w, H):
-    "Taps (B, n, T) as whole matrices (B, n, H), zeros and all."
-    return torch.zeros(*i.shape[:2], H, dtype=w.dtype, device=w.device).scatter_add_(2, i, w)
-
 def _add_rows(x, i, w):
-    "(B, C, H, W) -> (B, C, n, W): rows i (B, n, T) of each image, times w (B, n, T), added up."
+    "Add up rows i (B, n, T) of each image (B, C, H, W), times w: (B, C, n, W)."
     B, C, H, W = x.shape
-    if x.device.type == "mps": return _matrix(i, w, H)[:, None].to(x.dtype) @ x      # Apple's GPUs have no embedding_bag (PyTorch issue 162270)
-    image = torch.arange(B * C, device=x.device).view(B, C, 1, 1)
-    i, w = (t.expand(B, *t.shape[1:])[:, None].expand(-1, C, -1, -1) for t in (i, w))
-    rows = embedding_bag((i + H * image).flatten(0, 2), x.reshape(B * C * H, W), per_sample_weights=w.flatten(0, 2).to(x.dtype), mode="sum")
-    return rows.view(B, C, i.shape[2], W)
+    first = H * torch.arange(B * C, device=x.device).view(B, C, 1, 1)  # of an image
+    rows = (first + i[:, None]).flatten(0, 2)
+    weights = w[:, None].expand(B, C, -1, -1).flatten(0, 2).to(x.dtype)
+    table = x.reshape(B * C * H, W)
+    added = embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
+    return added.view(B, C, -1, W)
 
-def _both_axes(x, rows, columns): return _add_rows(_add_rows(x, *rows).mT, *columns).mT.contiguous()
+
+def _both_axes(x, rows, columns):
+    return _add_rows(_add_rows(x, *rows).mT, *columns).mT.contiguous()
 
 # %% ../nbs/course/04_views.ipynb #f2bce327
-def crop_resize(tiles,   # (B, C, H, W) floats; a physical unit as intensity, so that pixels average as power
+def crop_resize(tiles,   # (B, C, H, W) floats; intensity, so that power is averaged
                 params,  # (B, 5) from sample_views
                 size):   # S, side of the views in pixels
-    "(B, C, S, S): every tile's own crop, antialiased, flipped where params says so, on the tiles' device."
+    "Cut each tile's own crop, antialiased, perhaps flipped: (B, C, S, S)."
     _check_tiles(tiles, params)
     top, left, height, width, flip = params.to(tiles.device, torch.float32).unbind(1)
-    columns = [torch.where(flip[:, None, None] > 0.5, t.flip(1), t) for t in _taps(left, width, size, tiles.shape[-1])]
-    return _both_axes(tiles, _taps(top, height, size, tiles.shape[-2]), columns)
+    flip = flip[:, None, None] > 0.5
+    columns = [torch.where(flip, t.flip(1), t)
+               for t in _triangles(left, width, size, tiles.shape[-1])]
+    return _both_axes(tiles, _triangles(top, height, size, tiles.shape[-2]), columns)
 
 # %% ../nbs/course/04_views.ipynb #7ba988a6
 def _check_tiles(tiles, params):
+    B, H, W = len(tiles), *tiles.shape[-2:]
     if tiles.ndim != 4 or not tiles.is_floating_point():
-        raise ValueError(f"tiles must be floats of shape (B, C, H, W), not {tuple(tiles.shape)} of {tiles.dtype}")
-    if params.shape != (len(tiles), 5):
-        raise ValueError(f"{len(tiles)} tiles need params of shape ({len(tiles)}, 5), not {tuple(params.shape)}: "
-                         "top, left, height, width, flip")
-    if tiles.is_cuda: return                                         # to ask about values would make the host wait for the device
-    if (params[:, :2] < 0).any() or (params[:, :2] + params[:, 2:4] > torch.tensor(tiles.shape[-2:], device=params.device)).any():
-        raise ValueError(f"a crop reaches outside its tile of {tiles.shape[-2]} x {tiles.shape[-1]} pixels: draw params for this tile_size")
-    if not tiles.sum().isfinite() and (bad := int((~tiles.isfinite()).sum())):    # the sum is the quicker question
-        raise ValueError(f"{bad} of {tiles.numel()} pixels are NaN or infinite, and averaging would spread them over whole views: "
-                         "fill nodata first, as read_sar does, or drop those tiles")
+        raise ValueError("tiles must be floats of shape (B, C, H, W), "
+                         f"not {tuple(tiles.shape)} of {tiles.dtype}")
+    if params.shape != (B, 5):
+        raise ValueError(f"{B} tiles need params of shape ({B}, 5), not "
+                         f"{tuple(params.shape)}: top, left, height, width, flip")
+    if tiles.is_cuda:                    # a question about values would make it wait
+        return
+    room = params.new_tensor([H, W])
+    if (params[:, :2] < 0).any() or (_ends(params) > room).any():
+        raise ValueError(f"a crop reaches outside its tile of {H} x {W} pixels: "
+                         "draw params for this tile_size")
+    if not tiles.sum().isfinite() and (bad := (~tiles.isfinite()).sum()):
+        raise ValueError(
+            f"{bad} of {tiles.numel()} pixels are NaN or infinite, and averaging would "
+            "spread them over whole views: fill nodata first, as read_sar does, or "
+            "drop those tiles")
 
 # %% ../nbs/course/04_views.ipynb #ac345603
 def to_view(boxes,   # (B, K, 4) x0, y0, x1, y1 in source pixels
             params,  # (B, 5) of the view
             size):   # S, side of the view in pixels
-    "The same ground in view pixels, (B, K, 4); after a flip, too, x0 < x1."
+    "Map boxes to view pixels, (B, K, 4); after a flip, too, x0 < x1."
     top, left, height, width, flip = params[:, None].unbind(-1)      # (B, 1) each
     x0, y0, x1, y1 = boxes.unbind(-1)
-    x0, x1 = (x0 - left) * size / width, (x1 - left) * size / width
-    y0, y1 = (y0 - top) * size / height, (y1 - top) * size / height
-    return torch.stack([torch.where(flip > 0.5, size - x1, x0), y0, torch.where(flip > 0.5, size - x0, x1), y1], -1)
+    x0, x1 = ((x - left) * size / width for x in (x0, x1))
+    y0, y1 = ((y - top) * size / height for y in (y0, y1))
+    flip = flip > 0.5
+    x0, x1 = torch.where(flip, size - x1, x0), torch.where(flip, size - x0, x1)
+    return torch.stack([x0, y0, x1, y1], -1)
 
 # %% ../nbs/course/04_views.ipynb #57c58ee6
+def _ends(params):
+    "Bottom and right, (B, 2)."
+    return params[:, :2] + params[:, 2:4]
+
+
 def overlap(params1,   # (B, 5)
             params2):  # (B, 5)
-    "The ground that both crops show, (B, 4) x0, y0, x1, y1 in source pixels; x1 <= x0 or y1 <= y0 where there is none."
-    (t1, l1, h1, w1, _), (t2, l2, h2, w2, _) = params1.unbind(1), params2.unbind(1)
-    return torch.stack([torch.maximum(l1, l2), torch.maximum(t1, t2),
-                        torch.minimum(l1 + w1, l2 + w2), torch.minimum(t1 + h1, t2 + h2)], 1)
+    """The ground that both crops show, (B, 4) x0, y0, x1, y1 in source pixels.
+    Where there is none, x1 <= x0 or y1 <= y0."""
+    start = torch.maximum(params1[:, :2], params2[:, :2])            # top, left
+    end = torch.minimum(_ends(params1), _ends(params2))
+    return torch.cat([start.flip(1), end.flip(1)], 1)
 
 # %% ../nbs/course/04_views.ipynb #43b7007c
-def _uniform(lo, hi, x, generator):
-    "One number an image, (B, 1, 1, 1)."
-    return lo + (hi - lo) * torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
+def _uniform(x, lo, hi, generator):
+    "One number an image of x, (B, 1, 1, 1)."
+    u = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device)
+    return lo + (hi - lo) * u
 
-def _smooth(x, kernel, reach):
-    "Both axes of x (B, C, S, S) weighted by kernel(distance in pixels) up to `reach` pixels away; weights add up to 1, at the borders, too."
-    d, S = torch.arange(-reach, reach + 1, device=x.device), x.shape[-1]
-    i = torch.arange(S, device=x.device)[:, None] + d
-    w = (kernel(d.abs().float()) * ((i >= 0) & (i < S))).squeeze(1)  # (B, S, T)
-    taps = i.clamp(0, S - 1)[None], w / w.sum(-1, keepdim=True)
+
+def _smooth(x, pixels, kernel):
+    "Average x (B, C, S, S) along both axes over `pixels`, an odd number."
+    S, zero = x.shape[-1], torch.zeros(1, device=x.device)
+    taps = _taps(zero, zero + S, S, pixels / 2, pixels, kernel)
     return _both_axes(x, taps, taps)
 
 # %% ../nbs/course/04_views.ipynb #fdc9537d
-def coarsen(x,             # (B, C, S, S) intensity or digital numbers
-            resolution,    # (B, 1, 1, 1), at least 1: width at half height of the new resolution cell, pixels
-            largest=None): # none of them is larger; None asks them, for which a GPU would have to wait
-    "Resolution loss: a triangle filter of `resolution` pixels; 1 changes nothing."
-    reach = math.ceil(resolution.max() if largest is None else largest) - 1
-    return _smooth(x, lambda d: (1 - d / resolution).clamp(min=0), reach)
+def coarsen(x,              # (B, C, S, S) intensity or digital numbers
+            resolution,     # (B, 1, 1, 1) new resolution cells, at least 1 pixel
+            largest=None):  # of them; None asks them, and a GPU has to wait for that
+    "Lose resolution: a triangle filter, `resolution` wide at half its height."
+    pixels = 2 * math.ceil(largest or resolution.max()) - 1
+    return _smooth(x, pixels, partial(_triangle, reach=resolution[:, 0]))
 
 # %% ../nbs/course/04_views.ipynb #1099443e
-def _gamma_noise(like, looks, generator):
-    "Noise as that of `speckle`, in the shape of `like`, for looks (B, 1, 1, 1) of 1 or more."
+def _gamma_noise(shape, looks, generator):
+    "Draw speckle of 1 look or more on the CPU, `looks` (B, 1, 1, 1)."
     d = looks - 1 / 3
-    z, u = (draw(like.shape, generator=generator, device=like.device) for draw in (torch.randn, torch.rand))
+    z = torch.randn(shape, generator=generator)
+    u = torch.rand(shape, generator=generator)
     v = (1 + z / (9 * d).sqrt()) ** 3
-    rejected = ~(u.log() < z.square() / 2 + d * (1 - v + v.log()))   # a negative v has no logarithm: NaN, and rejected
-    noise, again = (d * v / looks).flatten(), rejected.flatten().nonzero()[:, 0]
-    L = looks.expand(like.shape).flatten()[again]
+    accepted = u.log() < z.square() / 2 + d * (1 - v + v.log())      # not if v < 0: NaN
+    noise, again = (d * v / looks).flatten(), (~accepted).flatten().nonzero()[:, 0]
+    L = looks.expand(shape).flatten()[again]
     noise[again] = torch._standard_gamma(L, generator=generator) / L
-    return noise.view(like.shape)
+    return noise.view(shape)
 
 # %% ../nbs/course/04_views.ipynb #86c0487f
-def vary_sar(intensity,       # (B, C, S, S) linear power
-             looks=(4, 64),   # looks of the speckle that is added, log-uniform
-             gain_db=0.5,     # calibration error, +- dB
-             trend_db=0.5,    # from left edge to right edge, +- dB
-             resolution=2.0,  # largest resolution cell, pixels
-             generator=None): # torch.Generator on the device of `intensity`
-    "What differs between two passes of a radar, each with its own strength for every image."
-    x = coarsen(intensity, _uniform(1, resolution, intensity, generator), resolution)
-    L = _uniform(math.log(looks[0]), math.log(looks[1]), x, generator).exp()
-    x = speckle(x, L, generator) if x.is_cuda or looks[0] < 1 else x * _gamma_noise(x, L, generator)
+def vary_sar(intensity,        # (B, C, S, S) linear power
+             looks=(4, 64),    # looks of the speckle that is added, log-uniform
+             gain_db=0.5,      # calibration error, +- dB
+             trend_db=0.5,     # from left edge to right edge, +- dB
+             resolution=2.0,   # largest resolution cell, pixels
+             generator=None):  # torch.Generator on the device of `intensity`
+    "Vary what differs between two passes of a radar, each image by its own strength."
+    cells = _uniform(intensity, 1, resolution, generator)
+    x = coarsen(intensity, cells, resolution)
+    L = _uniform(x, math.log(looks[0]), math.log(looks[1]), generator).exp()
+    if x.device.type == "cpu" and looks[0] >= 1:
+        x = x * _gamma_noise(x.shape, L, generator)
+    else:
+        x = speckle(x, L, generator)
+    gain = _uniform(x, -gain_db, gain_db, generator)
+    trend = _uniform(x, -trend_db, trend_db, generator)
     ramp = torch.linspace(-0.5, 0.5, x.shape[-1], device=x.device)
-    db = _uniform(-gain_db, gain_db, x, generator) + _uniform(-trend_db, trend_db, x, generator) * ramp
-    return x * 10 ** (db / 10)
+    return x * 10 ** ((gain + trend * ramp) / 10)
 
 # %% ../nbs/course/04_views.ipynb #45ae8b6d
-def vary_digital(x,               # (B, C, S, S) uncalibrated numbers
-                 gain=0.05,       # +- share
-                 resolution=2.0,  # largest resolution cell, pixels
-                 generator=None): # torch.Generator on the device of x
-    "For numbers of no known unit: resolution loss and a mild gain, nothing that would need power or decibels."
-    return coarsen(x, _uniform(1, resolution, x, generator), resolution) * _uniform(1 - gain, 1 + gain, x, generator)
+def vary_digital(x,                # (B, C, S, S) uncalibrated numbers
+                 gain=0.05,        # +- share
+                 resolution=2.0,   # largest resolution cell, pixels
+                 generator=None):  # torch.Generator on the device of x
+    "Vary numbers of no known unit: resolution loss and a mild gain."
+    x = coarsen(x, _uniform(x, 1, resolution, generator), resolution)
+    return x * _uniform(x, 1 - gain, 1 + gain, generator)
 
 # %% ../nbs/course/04_views.ipynb #2e75c9a7
-def brightness(x, factor): return (x * factor).clamp_(0, 1)
+def _brightness(x, factor):
+    return (x * factor).clamp(0, 1)
 
-def contrast(x, factor): return x.mean((-2, -1), keepdim=True).lerp(x, factor).clamp_(0, 1)   # mean + factor (x - mean)
 
-# %% ../nbs/course/04_views.ipynb #81b50bb7
-def _some(x, chosen, change, *strengths):
-    "x with change(x, *strengths) where chosen (B, 1, 1, 1). A GPU changes all and keeps some: asking which would make it wait."
-    if x.is_cuda: return torch.where(chosen, change(x, *strengths), x)
-    i = chosen.flatten().nonzero()[:, 0]
-    return x.index_copy(0, i, change(x[i], *(s[i] for s in strengths)))
+def _contrast(x, factor):
+    return x.mean((-2, -1), keepdim=True).lerp(x, factor).clamp(0, 1)
+
+
+def _gaussian(distance, sigma):
+    return (-(distance / sigma).square() / 2).exp()
 
 # %% ../nbs/course/04_views.ipynb #9abe5ace
 def vary_photo(x,                # (B, C, S, S) in [0, 1]
@@ -196,13 +238,19 @@ def vary_photo(x,                # (B, C, S, S) in [0, 1]
                blur=(0.1, 2.0),  # sigma in pixels
                blur_p=0.5,       # probability of the blur
                generator=None):  # torch.Generator on the device of x
-    "MoCo v2's photometric recipe, as far as it acts on grey: brightness and contrast in either order, then blur."
-    b, c, sigma = (_uniform(lo, hi, x, generator) for lo, hi in ((1 - jitter, 1 + jitter), (1 - jitter, 1 + jitter), blur))
-    order, act, soften = (_uniform(0, 1, x, generator) < p for p in (0.5, jitter_p, blur_p))
-    shake = lambda x, first, c, last: brightness(contrast(brightness(x, first), c), last)
-    x = _some(x, act, shake, torch.where(order, b, 1), c, torch.where(order, 1, b))
-    gaussian = lambda x, sigma: _smooth(x, lambda d: (-(d / sigma).square() / 2).exp(), math.ceil(5 * blur[1]))
-    return _some(x, soften, gaussian, sigma)
+    "MoCo v2's recipe as far as it acts on grey: brightness and contrast, then blur."
+    bright = _uniform(x, 1 - jitter, 1 + jitter, generator)
+    contrast = _uniform(x, 1 - jitter, 1 + jitter, generator)
+    sigma = _uniform(x, *blur, generator)[:, 0]
+    bright_first = _uniform(x, 0, 1, generator) < 0.5
+    jittered = _uniform(x, 0, 1, generator) < jitter_p
+    blurred = _uniform(x, 0, 1, generator) < blur_p
+    y = _brightness(x, torch.where(bright_first, bright, 1))
+    y = _contrast(y, contrast)
+    y = _brightness(y, torch.where(bright_first, 1, bright))
+    x = torch.where(jittered, y, x)
+    pixels = 2 * math.ceil(5 * blur[1]) + 1
+    return torch.where(blurred, _smooth(x, pixels, partial(_gaussian, sigma=sigma)), x)
 
 # %% ../nbs/course/04_views.ipynb #cdf7d877
 class Views(NamedTuple):
@@ -211,25 +259,24 @@ class Views(NamedTuple):
     params1: torch.Tensor  # (B, 5) where view1 came from
     params2: torch.Tensor  # (B, 5)
 
+
 RECIPES = ("sar", "published", "none")
 
 # %% ../nbs/course/04_views.ipynb #ad58d387
 def _vary(x, unit, preprocess, recipe, generator):
-    "A resized crop, intensity or digital, varied, in the unit of the encoder."
-    if recipe == "sar": x = (vary_digital if unit == "digital" else vary_sar)(x, generator=generator)
+    "Vary crops, intensity or digital, and bring them to the unit of the encoder."
+    if recipe == "sar":
+        vary = vary_digital if unit == "digital" else vary_sar
+        x = vary(x, generator=generator)
     x = to_unit(x, unit, preprocess.unit)
-    if recipe == "published": x = preprocess.from01(vary_photo(preprocess.normalise01(x), generator=generator))
+    if recipe == "published":
+        x = vary_photo(preprocess.normalise01(x), generator=generator)
+        x = preprocess.from01(x)
     return x
-
-# %% ../nbs/course/04_views.ipynb #081ed405
-def _pair(tiles, params, unit, preprocess, size, recipe, generator):
-    "Two views of each of some tiles."
-    work = "digital" if unit == "digital" else "intensity"
-    x = to_unit(tiles, unit, work)
-    return [_vary(crop_resize(x, p, size), work, preprocess, recipe, generator) for p in params]
 
 # %% ../nbs/course/04_views.ipynb #53dfb460
 AT_ONCE = 2**21     # 8 MB
+
 
 def make_views(tiles,             # (B, C, H, W) in `unit`
                unit,              # one of sar.UNITS
@@ -239,11 +286,23 @@ def make_views(tiles,             # (B, C, H, W) in `unit`
                scale=(0.2, 1.0),  # share of the tile's area
                flip_p=0.5,        # probability of a left-right flip
                generator=None):   # torch.Generator on the tiles' device
-    "Two views of every tile, ready for the encoders, and where they came from."
-    if recipe not in RECIPES: raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {recipe!r}")
-    if tiles.ndim != 4: raise ValueError(f"tiles must have shape (B, C, H, W), not {tuple(tiles.shape)}")
-    params = [sample_views(len(tiles), tuple(tiles.shape[-2:]), scale, flip_p=flip_p, generator=generator).to(tiles.device) for _ in range(2)]
-    n = len(tiles) if tiles.is_cuda else max(1, AT_ONCE // tiles[0].numel())
-    some = zip(*(t.split(n) for t in (tiles, *params)))
-    views = [_pair(x, ps, unit, preprocess, size, recipe, generator) for x, *ps in some]
-    return Views(*(preprocess(torch.cat(v), preprocess.unit) for v in zip(*views)), *params)
+    "Make two views of every tile, ready for the encoders."
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {recipe!r}")
+    if tiles.ndim != 4:
+        raise ValueError("tiles must have shape (B, C, H, W), "
+                         f"not {tuple(tiles.shape)}")
+    B, C, H, W = tiles.shape
+    params = [sample_views(B, (H, W), scale, flip_p=flip_p, generator=generator)
+              for _ in range(2)]
+    params = [p.to(tiles.device) for p in params]
+    portion = B if tiles.is_cuda else max(1, AT_ONCE // (C * H * W))
+    work = "digital" if unit == "digital" else "intensity"
+    views = [], []
+    for x, *crops in zip(*(t.split(portion) for t in (tiles, *params))):
+        x = to_unit(x, unit, work)
+        for crop, made in zip(crops, views):
+            view = crop_resize(x, crop, size)
+            made.append(_vary(view, work, preprocess, recipe, generator))
+    view1, view2 = (preprocess(torch.cat(v), preprocess.unit) for v in views)
+    return Views(view1, view2, *params)

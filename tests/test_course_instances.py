@@ -9,98 +9,143 @@ import torch
 from fastcore.test import *
 from torchvision.ops import box_iou, roi_align
 
+from di3cl.instances import _pick, _spans
 from di3cl.views import overlap, sample_views, to_view
 
-def seeded(seed=0): return torch.Generator().manual_seed(seed)
-def pairs(n, tile=512, seed=0, **kw): return [sample_views(n, tile, generator=seeded(seed + i), **kw) for i in (0, 1000)]
-def sides(boxes): return boxes[..., 2:] - boxes[..., :2]
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pairs(n, tile=512, seed=0, **kw):
+    "Params of n pairs of views."
+    return [sample_views(n, tile, generator=seeded(seed + i), **kw) for i in (0, 1000)]
+
+
+def sides(boxes):
+    return boxes[..., 2:] - boxes[..., :2]
+
+
+def areas(boxes):
+    return sides(boxes).clamp(min=0).prod(-1)
+
+
+def iou(a, b):
+    "Intersection over union of boxes: (..., 4), (..., 4) -> (...)."
+    start = torch.maximum(a[..., :2], b[..., :2])
+    end = torch.minimum(a[..., 2:], b[..., 2:])
+    both = areas(torch.cat([start, end], -1))
+    return both / (areas(a) + areas(b) - both).clamp(min=1e-9)
 
 
 def test_spans_fit_and_follow_the_recipe():
-    lo, length, least = torch.tensor([0., 50, 7]), torch.tensor([100., 33, 400]), torch.tensor([32., 32, 10])
-    for method in ("grid", "uniform"):
-        start, end = _spans(lo, lo + length, least, 20_000, method, seeded())
-        assert (start >= lo[:, None]).all() and (end <= (lo + length)[:, None]).all() and (end - start >= least[:, None] - 1e-4).all()
-    side = (end - start)[2]                                               # uniform: the side is uniform from 10 to 400
-    test_close(side.quantile(torch.tensor([0.25, 0.5, 0.75])), torch.tensor([107.5, 205, 302.5]), eps=5)
-    start, end = _spans(lo, lo + length, least, 20_000, "grid", seeded())
-    test_close((end - start)[0].mean(), (66 + 41 + (32 + 100 / 3) / 2) / 3, eps=0.5)   # n = 1, 2, 3: the middle of 32 and 100 / n
+    lo = torch.tensor([0., 50, 7])
+    hi = lo + torch.tensor([100., 33, 400])
+    least = torch.tensor([32., 32, 10])
+    start, end = _spans(lo, hi, least, 20_000, seeded())
+    assert (start >= lo[:, None]).all() and (end <= hi[:, None]).all()
+    assert (end - start >= least[:, None] - 1e-4).all()
+    middles = 66, 41, (32 + 100 / 3) / 2           # n = 1, 2, 3: between 32 and 100 / n
+    test_close((end - start)[0].mean(), sum(middles) / 3, eps=0.5)
+    start, end = _spans(lo[2:], hi[2:], hi[2:] / 2, 20_000, seeded())   # a single cell
+    quartiles = (end - start)[0].quantile(torch.tensor([0.25, 0.5, 0.75]))
+    test_close(quartiles, 203.5 + 196.5 * torch.tensor([0.25, 0.5, 0.75]), eps=5)
 
 
 def test_picking_is_the_greedy_loop_one_would_write():
-    axis = torch.zeros(60), torch.full((60,), 100.), torch.full((60,), 30.)
-    (a0, a1), (b0, b1) = (_spans(*axis, 24, "uniform", seeded(s)) for s in (0, 1))
-    boxes, alive = torch.stack([a0, b0, a1, b1]), torch.rand(60, 24, generator=seeded()) < 0.8
+    def far(box, kept):
+        return all(box_iou(box[None], other[None]) <= 0.4 for other in kept)
+
+    lo, hi, least = (torch.full((60,), x) for x in (0., 100., 30.))
+    a0, a1 = _spans(lo, hi, least, 24, seeded(0))
+    b0, b1 = _spans(lo, hi, least, 24, seeded(1))
+    boxes = torch.stack([a0, b0, a1, b1])
+    alive = torch.rand(60, 24, generator=seeded()) < 0.8
     picked, valid = _pick(boxes, alive, 6, 0.4)
     for k in range(60):
         kept = []
-        for c, ok in zip(boxes[:, k].T, alive[k]):
-            if ok and len(kept) < 6 and all(box_iou(c[None], o[None]) <= 0.4 for o in kept): kept.append(c)
-        test_eq(valid[k].sum(), len(kept)); test_eq(picked[k][valid[k]], torch.stack(kept))
+        for box in boxes[:, k].T[alive[k]]:
+            if len(kept) < 6 and far(box, kept):
+                kept.append(box)
+        test_eq(valid[k].sum(), len(kept))
+        test_eq(picked[k][valid[k]], torch.stack(kept))
 
 
 def test_the_sides_are_the_published_ones():
     p1, p2 = pairs(8000)
     found = sample_boxes(p1, p2, 448, generator=seeded())
+    points = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9])
     for view in (found.view1, found.view2):
-        q = sides(view[found.valid]).flatten()[:1_000_000].quantile(torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9]))
-        assert ((q - torch.tensor([34, 38, 50, 79, 142])).abs() < torch.tensor([1.0, 1.5, 2, 3, 5])).all()
+        q = sides(view[found.valid]).flatten()[:1_000_000].quantile(points)
+        away = (q - torch.tensor([34, 38, 50, 79, 142])).abs()
+        assert (away < torch.tensor([1.0, 1.5, 2, 3, 5])).all()
 
 
 def test_six_promises_over_24000_random_pairs():
-    settings = ((512, 448, 32, (0.2, 1.0), "grid"), (512, 448, 32, (0.2, 1.0), "uniform"), (128, 64, 16, (0.2, 1.0), "grid"),
-                (256, 224, 32, (0.02, 0.1), "grid"), ((90, 300), 96, 10, (0.05, 1.0), "grid"), (3000, 224, 32, (0.2, 1.0), "uniform"))
-    for k, (tile, size, least, scale, method) in enumerate(settings):
+    settings = ((512, 448, 32, (0.2, 1.0)), (512, 448, 100, (0.2, 1.0)),
+                (128, 64, 16, (0.2, 1.0)), (256, 224, 32, (0.02, 0.1)),
+                ((90, 300), 96, 10, (0.05, 1.0)), (3000, 224, 32, (0.2, 1.0)))
+    for k, (tile, size, least, scale) in enumerate(settings):
         p1, p2 = pairs(4000, tile, seed=k, scale=scale)
-        s, v1, v2, valid = sample_boxes(p1, p2, size, min_size=least, generator=seeded(k), method=method)
+        found = sample_boxes(p1, p2, size, min_size=least, generator=seeded(k))
+        s, v1, v2, valid = found
         room = overlap(p1, p2)[:, None]
         # 1. inside the overlap
-        assert (s[..., :2] >= room[..., :2])[valid].all() and (s[..., 2:] <= room[..., 2:])[valid].all()
+        inside = (s[..., :2] >= room[..., :2]) & (s[..., 2:] <= room[..., 2:])
+        assert inside[valid].all()
         for v, p in ((v1, p1), (v2, p2)):
             # 2. large enough in both views  3. the same ground
             assert sides(v)[valid].min() >= least and v.min() >= 0 and v.max() <= size
             assert (to_view(s, p, size) - v)[valid].abs().max() < 0.01
         # 4. no two over the limit (up to float32 rounding)
-        lo, hi = torch.maximum(s[:, :, None, :2], s[:, None, :, :2]), torch.minimum(s[:, :, None, 2:], s[:, None, :, 2:])
-        both, area = (hi - lo).clamp(min=0).prod(-1).double(), sides(s).prod(-1).double()
-        iou = both / (area[:, :, None] + area[:, None] - both).clamp(min=1e-9)
         two = (valid[:, :, None] & valid[:, None]).tril(-1)
-        assert iou[two].max() <= 0.5 + 1e-4
-        # 5. none without room, at least one with room (the overlap's sides, in pixels of the coarser view)
+        assert iou(s[:, :, None], s[:, None])[two].max() <= 0.5 + 1e-4
+        # 5. none without room, at least one with room, in pixels of the coarser view
         wide = sides(room[:, 0]) / torch.maximum(p1, p2)[:, [3, 2]] * size
-        assert not valid[(wide < least).any(1)].any() and valid[(wide > least + 0.1).all(1)].any(1).all()
+        assert not valid[(wide < least).any(1)].any()
+        assert valid[(wide > least + 0.1).all(1)].any(1).all()
         # 6. what is not valid is zeros
-        assert all(b.isfinite().all() and (b[~valid] == 0).all() for b in (s, v1, v2))
+        for b in (s, v1, v2):
+            assert b.isfinite().all() and (b[~valid] == 0).all()
 
 
 def test_what_is_pooled_from_both_views_is_the_same_ground():
     from di3cl.views import crop_resize
+
     i = torch.arange(256) + 0.5
-    atlas = torch.stack([i.expand(256, 256), i[:, None].expand(256, 256)]).expand(64, -1, -1, -1)  # x and y
+    x, y = torch.meshgrid(i, i, indexing="xy")
+    atlas = torch.stack([x, y]).expand(64, -1, -1, -1)
     p1, p2 = pairs(64, 256)
     found = sample_boxes(p1, p2, 224, generator=seeded())
     centre = (found.source[..., :2] + found.source[..., 2:])[found.valid] / 2
     for p, boxes in ((p1, found.view1), (p2, found.view2)):
-        pooled = roi_align(crop_resize(atlas, p, 224), list(boxes), output_size=1, aligned=True).view(64, -1, 2)[found.valid]
-        assert (pooled - centre).abs().max() < 0.5                                     # half a source pixel, flips included
+        view = crop_resize(atlas, p, 224)
+        pooled = roi_align(view, list(boxes), 1, aligned=True).view(64, -1, 2)
+        off = pooled[found.valid] - centre
+        assert off.abs().max() < 0.5               # half a source pixel, flips included
 
 
 def test_a_batch_with_nothing_valid_pools_and_trains_on():
     p1 = torch.tensor([[0., 0, 100, 100, 0]] * 3)
-    p2 = torch.tensor([[200., 200, 100, 120, 1], [100, 0, 100, 100, 0], [99, 0, 100, 100, 0]])    # apart, touching, one row in common
+    p2 = torch.tensor([[200., 200, 100, 120, 1],                      # apart
+                       [100, 0, 100, 100, 0],                         # touching
+                       [99, 0, 100, 100, 0]])                        # one row in common
     found = sample_boxes(p1, p2, 64, generator=seeded())
     assert not found.valid.any() and all(b.isfinite().all() for b in found[:3])
     features = torch.rand(3, 8, 2, 2, requires_grad=True)
-    pooled = roi_align(features, list(found.view1), output_size=1, spatial_scale=1 / 32, aligned=True)
+    pooled = roi_align(features, list(found.view1), 1, 1 / 32, aligned=True)
     assert pooled.isfinite().all()
-    (pooled.flatten(1).square().sum(1) * found.valid.flatten()).sum().backward()
+    loss = (pooled.flatten(1).square().sum(1) * found.valid.flatten()).sum()
+    loss.backward()
     assert torch.equal(features.grad, torch.zeros_like(features))
 
 
 def test_room_for_one_box_gives_one():
-    p1, p2 = torch.tensor([[0., 0, 100, 100, 0]]), torch.tensor([[66., 66, 100, 100, 1]])  # 34 of 100 pixels, 32 wanted
+    p1 = torch.tensor([[0., 0, 100, 100, 0]])
+    p2 = torch.tensor([[66., 66, 100, 100, 1]])            # 34 of 100 pixels, 32 wanted
     test_eq(sample_boxes(p1, p2, 100, generator=seeded()).valid.sum(), 1)
-    test_eq(sample_boxes(p1, p2, 100, n_boxes=1, generator=seeded()).valid.tolist(), [[True]])
+    one = sample_boxes(p1, p2, 100, n_boxes=1, generator=seeded())
+    test_eq(one.valid.tolist(), [[True]])
     test_eq(sample_boxes(p1, p1, 100, max_iou=1, generator=seeded()).valid.sum(), 10)
 
 
@@ -109,27 +154,35 @@ def test_boxes_are_repeatable_and_stay_on_their_device():
         p1, p2 = (p.to(device) for p in pairs(50))
         state = torch.get_rng_state()
         a, b, c = (sample_boxes(p1, p2, 448, generator=seeded(s)) for s in (0, 0, 1))
-        assert all(torch.equal(t, u) and t.device.type == device for t, u in zip(a, b)) and not torch.equal(a.source, c.source)
+        for t, u in zip(a, b):
+            assert torch.equal(t, u) and t.device.type == device
+        assert not torch.equal(a.source, c.source)
         assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_wrong_input_is_refused():
     p1, p2 = pairs(4)
-    with expect_fail(ValueError, contains="at most the view's 64"): sample_boxes(p1, p2, 64, min_size=65)
-    with expect_fail(ValueError, contains="both be (B, 5)"): sample_boxes(p1, p2[:2], 64)
-    with expect_fail(ValueError, contains="max_iou must lie in [0, 1]"): sample_boxes(p1, p2, 64, max_iou=50)
-    with expect_fail(ValueError, contains='"grid" or "uniform"'): sample_boxes(p1, p2, 64, method="random")
-    with expect_fail(ValueError, contains="n_boxes"): sample_boxes(p1, p2, 64, n_boxes=0)
+    right = dict(params1=p1, params2=p2, size=64)
+    for message, wrong in (("at most the view's 64", dict(min_size=65)),
+                           ("both be (B, 5)", dict(params2=p2[:2])),
+                           ("max_iou must lie in [0, 1]", dict(max_iou=50)),
+                           ("n_boxes", dict(n_boxes=0))):
+        with expect_fail(ValueError, contains=message):
+            sample_boxes(**right | wrong)
 
 
 def test_the_solutions_of_this_page_are_right():
     g = seeded(0)
     a, b = (sample_views(20_000, 512, generator=g) for _ in range(2))
-    side, at = 51, torch.rand(20_000, 2, generator=g) * (448 - 51)
-    x = torch.where(a[:, 4] > .5, 448 - at[:, 0] - side, at[:, 0]) * a[:, 3] / 448 + a[:, 1]          # from view 1 to the tile, by hand
+    at, side = torch.rand(20_000, 2, generator=g) * (448 - 51), 51
+    x = torch.where(a[:, 4] > .5, 448 - at[:, 0] - side, at[:, 0])
+    x = x * a[:, 3] / 448 + a[:, 1]                            # in the tile
     y = at[:, 1] * a[:, 2] / 448 + a[:, 0]
-    inside = (x >= b[:, 1]) & (x + side * a[:, 3] / 448 <= b[:, 1] + b[:, 3]) & (y >= b[:, 0]) & (y + side * a[:, 2] / 448 <= b[:, 0] + b[:, 2])
-    test_close(inside.float().mean(), 0.67, eps=.015)
-    boxes = sample_boxes(torch.tensor([[0., 0, 300, 300, 0]]).expand(500, -1), torch.tensor([[50., 50, 200, 200, 0]]).expand(500, -1), 448, generator=g)
-    least = 32 * 300 / 448
-    assert sides(boxes.source)[boxes.valid].min() >= least - 1e-3 and sides(boxes.view2)[boxes.valid].min() >= 48 - 1e-2
+    in_x = (x >= b[:, 1]) & (x + side * a[:, 3] / 448 <= b[:, 1] + b[:, 3])
+    in_y = (y >= b[:, 0]) & (y + side * a[:, 2] / 448 <= b[:, 0] + b[:, 2])
+    test_close((in_x & in_y).float().mean(), 0.67, eps=.015)
+    p1 = torch.tensor([[0., 0, 300, 300, 0]]).expand(500, -1)
+    p2 = torch.tensor([[50., 50, 200, 200, 0]]).expand(500, -1)
+    boxes = sample_boxes(p1, p2, 448, generator=g)
+    assert sides(boxes.source)[boxes.valid].min() >= 32 * 300 / 448 - 1e-3
+    assert sides(boxes.view2)[boxes.valid].min() >= 48 - 1e-2
