@@ -76,7 +76,7 @@ def _places(pairs, model):
     "Say which functions of the real step belong to which part."
     return (
         (pairs, "_read", "read"),
-        (pairs, "_views", "copy"),
+        (pairs, "_draw", "copy"),
         (di3cl.pretrain, "make_views", "views"),
         (di3cl.pretrain, "sample_boxes", "boxes"),
         (di3cl.model, "update_twin", "momentum"),

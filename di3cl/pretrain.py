@@ -1,5 +1,5 @@
-"""The training loop: first in thirty lines of bare PyTorch, then with what a long run
-needs, and a page on whether your loss is normal.
+"""How a batch is fed, the loop in thirty lines of bare PyTorch and again with what a
+long run needs, and a page on whether your loss is normal.
 
 Docs: https://di3cl.github.io/di3cl/course/pretrain.html.md"""
 
@@ -7,335 +7,367 @@ Docs: https://di3cl.github.io/di3cl/course/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['IMAGENET', 'fit_preprocess', 'seeded', 'Pairs', 'cosine_lr', 'new_model',
-           'trained', 'Schedule', 'Save', 'make_learner', 'pretrain', 'in_words',
-           'replay']
-
-# %% ../nbs/course/09_pretrain.ipynb #6abd5926
-import warnings
-for text in (".*torch.jit.script.*", ".*mode.chained_assignment.*"): warnings.filterwarnings("ignore", text)   # fastai's, at import; nothing a user can act on
+           'trained', 'bare_loop', 'FourLosses', 'Schedule', 'LossScale',
+           'make_learner', 'pretrain']
 
 # %% ../nbs/course/09_pretrain.ipynb #538164c3
-import json, logging, math, re, signal, sys, time
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import partial
+import copy
+import hashlib
+import logging
+import math
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
+from signal import Signals
 
 import torch
-from fastai.callback.core import Callback, TrainEvalCallback
+from .train.run import RunLog, RunSaver, catch_signals, check_run, cut_log
+from .train.run import describe_run, newest_checkpoint, open_run, plot_curves
+from .train.run import restore
+from fastai.callback.core import Callback, CancelStepException
+from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
-from fastcore.basics import patch
+from fastcore.basics import noop, patch
+from fastcore.foundation import L
+from torch import nn
 
-from .train.run import restore, save_checkpoint
-from .train.devices import check_compile, compile_networks, gain_in_words, gain_of_compiling, memory_advice, out_of_memory, pick_amp, pick_device
+from .files import SarError
+from .instances import sample_boxes
 from .model import DI3CL
-from .train.config import Config, make_config
-from .train.distributed import Engine, agreed, from_first, gather, joined, lost, rank, size
-from .train.run import check_out, cut_log, locked, open_run, plot_curves, record_of, resume_state
-from .sar import Preprocess, SarError
+from .sar import Preprocess, to_unit
 from .tiles import open_tiles
-from .train.run import Record
+from .train.config import make_config
+from .train.devices import check_compile, compile_networks, explain_memory
+from .train.devices import pick_amp, pick_device
+from .train.distributed import process_group, rank, share_gradients, world_size
+from .views import make_views
 from .weights import save_weights
 
-# %% ../nbs/course/09_pretrain.ipynb #f1ae69c4
-import hashlib
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-
-from .instances import sample_boxes
-from .sar import to_unit
-from .views import make_views
-
 # %% ../nbs/course/09_pretrain.ipynb #7e801274
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean and std of pictures in [0, 1], torchvision's convention
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean, std; of [0, 1]
 
-def fit_preprocess(tiles, config):          # a source of tiles; a Config
-    "The contract for these tiles: physical units go to dB; clip and statistics of a sample of 256, or ImageNet's statistics over the clip range, as published."
+def fit_preprocess(tiles,    # a source of tiles
+                   config):  # a Config
+    """The contract for these tiles: physical units go to dB; clip and statistics of a
+    sample of 256, or ImageNet's statistics over the clip range, as published."""
     n = min(256, len(tiles))
     unit = "digital" if tiles.unit == "digital" else "db"
-    sample = to_unit(tiles.batch(torch.linspace(0, len(tiles) - 1, n).long().tolist()), tiles.unit, unit)
-    if sample.min() == sample.max(): raise SarError(f"all {n} tiles that were looked at have the one value {float(sample.min()):g}: there is nothing to learn from them. Give other data")
-    values = sample.flatten()[::sample.numel() // 50_000 + 1].unique()
-    if len(values) <= 16: raise SarError(f"the {n} tiles that were looked at hold only {len(values)} different values: masks or maps of classes are no radar images. Give a folder of images, and keep masks elsewhere")
-    pre = Preprocess.fit(sample, unit, getattr(tiles, "names", None))
-    return _as_imagenet(pre) if config.grey_to_rgb else pre
+    ids = torch.linspace(0, len(tiles) - 1, n).long().tolist()
+    sample = to_unit(tiles.batch(ids), tiles.unit, unit)
+    _check_sample(sample, n)
+    preprocess = Preprocess.fit(sample, unit, getattr(tiles, "names", None))
+    return _as_imagenet(preprocess) if config.grey_to_rgb else preprocess
 
-def _as_imagenet(p):                        # a contract of one channel
-    "The clip range stretched to [0, 1], copied to three channels, and normalised as pictures are."
-    if len(p.channels) != 1: raise SarError(f"grey_to_rgb copies one channel to three, but these tiles have {len(p.channels)}: set grey_to_rgb=False and start='random'")
-    (lo, hi), (mean, std) = p.clip, IMAGENET
-    return Preprocess(p.unit, [lo + (hi - lo) * m for m in mean], [(hi - lo) * s for s in std], p.clip, p.channels * 3)
+def _check_sample(sample, n):
+    "Raise if there is nothing to learn from these tiles."
+    if sample.min() == sample.max():
+        raise SarError(f"all {n} tiles that were looked at have the one value "
+                       f"{float(sample.min()):g}: there is nothing to learn from them. "
+                       "Give other data")
+    values = sample.flatten()[::sample.numel() // 50_000 + 1].unique()
+    if len(values) <= 16:
+        raise SarError(f"the {n} tiles that were looked at hold only {len(values)} "
+                       "different values: masks or maps of classes are no radar "
+                       "images. Give a folder of images, and keep masks elsewhere")
+
+def _as_imagenet(p):
+    "The clip range stretched to [0, 1], copied to three channels, as pictures are."
+    if len(p.channels) != 1:
+        raise SarError(f"grey_to_rgb copies one channel to three, but these tiles have "
+                       f"{len(p.channels)}: set grey_to_rgb=False and start='random'")
+    low, high = p.clip
+    mean, std = ([(high - low) * x for x in statistic] for statistic in IMAGENET)
+    return Preprocess(p.unit, [low + m for m in mean], std, p.clip, p.channels * 3)
 
 # %% ../nbs/course/09_pretrain.ipynb #5434c53e
-def seeded(device, *numbers):               # torch device; any integers
+def seeded(device,    # torch device
+           *numbers): # any integers and words
     "A generator that depends on these numbers, and on nothing else."
-    mixed = int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7], "little")
-    return torch.Generator(device).manual_seed(mixed)
+    mixed = hashlib.sha256(repr(numbers).encode()).digest()[:7]
+    return torch.Generator(device).manual_seed(int.from_bytes(mixed, "little"))
 
 # %% ../nbs/course/09_pretrain.ipynb #6d41ed61
 class Pairs:
-    "pairs[step] -> the seven arguments of `DI3CL.forward`, or the slice of them that process `rank` of `size` computes. Iterates from `start` to the end of the run."
-    def __init__(self, tiles, preprocess, config, seed=0, device="cpu", start=0, rank=0, size=1):
-        if config.batch > len(tiles): raise SarError(f"a batch of {config.batch} is more than the {len(tiles)} tiles there are: lower batch, or give more data")
-        self.tiles, self.preprocess, self.config, self.seed, self.device, self.start = tiles, preprocess, config, seed, torch.device(device), start
-        self.per_epoch, self.waited = len(tiles) // config.batch, 0.0              # steps; seconds that were spent waiting for tiles
-        self._order = lru_cache(2)(lambda epoch: torch.randperm(len(tiles), generator=seeded("cpu", seed, "order", epoch)))
-        self.parts, self.mine = _split(config, rank, size)
+    """pairs[step] -> the seven arguments of `DI3CL.forward`, or the share of them that
+    process `rank` computes. Iterates from `start` to the end of the run."""
+    def __init__(self,
+                 tiles,         # a source of tiles
+                 preprocess,    # their contract, a Preprocess
+                 config,        # a Config
+                 seed=0,        # of everything random
+                 device="cpu",  # where views are made
+                 start=0,       # first step
+                 rank=0,        # this process
+                 size=1):       # of so many
+        if config.batch > len(tiles):
+            raise SarError(f"a batch of {config.batch} is more than the {len(tiles)} "
+                           "tiles there are: lower batch, or give more data")
+        if config.batch % size:
+            raise SarError(f"a batch of {config.batch} does not divide into {size} "
+                           f"processes: {config.batch // size * size + size} would")
+        self.tiles, self.preprocess, self.config = tiles, preprocess, config
+        self.seed, self.device, self.start = seed, torch.device(device), start
+        self.rank, self.size = rank, size
+        self.per_epoch = len(tiles) // config.batch   # steps
+        self.waited = 0.0                             # seconds, for tiles
+        self._order = lru_cache(2)(self._shuffle)
 
-    def ids(self, step):
-        "(epoch, the batch of tile numbers): a fresh shuffle every epoch, without repeats within one."
+    def _shuffle(self, epoch):
+        g = seeded("cpu", self.seed, "order", epoch)
+        return torch.randperm(len(self.tiles), generator=g)
+
+    def ids(self,
+            step):   # its number
+        "(epoch, the tiles of the whole batch): none comes twice within an epoch."
         epoch, k = divmod(step, self.per_epoch)
-        return epoch, self._order(epoch)[k * self.config.batch:(k + 1) * self.config.batch]
+        return epoch, self._order(epoch)[k * self.config.batch:][:self.config.batch]
 
-    def __len__(self): return self.config.steps - self.start
-    def __getitem__(self, step): return self._views(step, self._read(step))
+    def __len__(self):
+        return self.config.steps - self.start
 
-# %% ../nbs/course/09_pretrain.ipynb #f7c506c0
-def _split(config, rank, size):
-    "The parts of a batch that the slice of process `rank` touches, (number, first, last) each, and the slice within them."
-    m, n, B = size * config.accumulate, config.parts or size, config.batch
-    if B % m: raise SarError(f"a batch of {B} does not divide into {size} processes x accumulate={config.accumulate}: {f'{B // m * m} or ' if B > m else ''}{B // m * m + m} would")
-    lo, hi = rank * B // size, (rank + 1) * B // size
-    parts = [(k, k * B // n, (k + 1) * B // n) for k in range(n)]
-    parts = [(k, a, b) for k, a, b in parts if a < hi and b > lo]
-    return parts, slice(lo - parts[0][1], hi - parts[0][1])
+    def __getitem__(self, step):
+        return self._draw(step, self._read(step))
 
 # %% ../nbs/course/09_pretrain.ipynb #c832d2d5
 @patch
 def _read(self: Pairs, step):
-    "The tiles of this step's parts, from wherever they are."
+    "The tiles of this process, from wherever they are."
     epoch, ids = self.ids(step)
-    tiles = self.tiles.batch(ids[self.parts[0][1]:self.parts[-1][2]], epoch)
-    return tiles.pin_memory() if self.device.type == "cuda" and not tiles.is_cuda else tiles      # pinned: copied while the device computes
+    tiles = self.tiles.batch(ids.chunk(self.size)[self.rank], epoch)
+    if self.device.type == "cuda" and not tiles.is_cuda:
+        tiles = tiles.pin_memory()   # copied while the device computes
+    return tiles
 
 @patch
-def _views(self: Pairs, step, tiles):
-    "The arguments of the model from the tiles of this step's parts."
-    tiles = tiles.to(self.device, non_blocking=True).split([b - a for _, a, b in self.parts])
-    made = [self._draw(t, seeded(self.device, self.seed, "views", step, k)) for (k, _, _), t in zip(self.parts, tiles)]
-    return tuple((torch.cat(x) if len(x) > 1 else x[0])[self.mine] for x in zip(*made))
-
-# %% ../nbs/course/09_pretrain.ipynb #50558ac4
-@patch
-def _draw(self: Pairs, tiles, g):
-    "Views and boxes of some tiles, from one generator."
-    c = self.config
-    v = make_views(tiles, self.tiles.unit, self.preprocess, c.view, c.recipe, c.scale, generator=g)       # grey_to_rgb: of one channel, copied when it is done; one speckle for all three
-    box = sample_boxes(v.params1, v.params2, c.view, c.n_boxes, c.min_size, c.max_iou, generator=g)
+def _draw(self: Pairs, step, tiles):
+    "Views and boxes of these tiles: the arguments of the model."
+    c, tiles = self.config, tiles.to(self.device, non_blocking=True)
+    g = seeded(self.device, self.seed, "views", step, self.rank)
+    v = make_views(tiles, self.tiles.unit, self.preprocess, c.view, c.recipe, c.scale,
+                   generator=g)   # of one channel, for grey_to_rgb: copied when made
+    box = sample_boxes(v.params1, v.params2, c.view, c.n_boxes, c.min_size, c.max_iou,
+                       generator=g)
     return v.view1, v.view2, box.view1, box.view2, box.valid, v.params1, v.params2
 
 # %% ../nbs/course/09_pretrain.ipynb #8ce5fbe8
 @patch
 def __iter__(self: Pairs):
-    in_memory = torch.is_tensor(getattr(self.tiles, "tiles", None))
-    steps = range(self.start, self.config.steps)
-    with ThreadPoolExecutor(1) as thread:
-        ahead = deque()
+    steps, ahead = range(self.start, self.config.steps), deque()
+    with ThreadPoolExecutor(1) as reader:
         for step in steps:
+            for later in steps[step - self.start + len(ahead):][:3 - len(ahead)]:
+                ahead.append(reader.submit(self._read, later))
             began = time.perf_counter()
-            if in_memory: tiles = self._read(step)
-            else:
-                ahead.extend(thread.submit(self._read, s) for s in steps[step - self.start + len(ahead):step - self.start + 3])
-                tiles = ahead.popleft().result()
+            tiles = ahead.popleft().result()
             self.waited += time.perf_counter() - began
-            yield self._views(step, tiles)
+            yield self._draw(step, tiles)
 
 # %% ../nbs/course/09_pretrain.ipynb #3666db69
-def cosine_lr(step, config):               # 0-based
-    "lr (1 + cos(pi step / steps)) / 2: the full rate at first, nearly 0 at last (Loshchilov & Hutter 2017, without restarts)."
+def cosine_lr(step,     # 0-based
+              config):  # a Config
+    """lr (1 + cos(pi step / steps)) / 2: the full rate at first, nearly 0 at last
+    (Loshchilov & Hutter 2017, without restarts)."""
     return config.lr * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 # %% ../nbs/course/09_pretrain.ipynb #7672815b
-def new_model(config, channels, seed=0):   # a Config; input channels
-    "The model at step 0. Depends on `seed` and leaves torch's global random state as it was."
+def new_model(config,    # a Config
+              channels,  # of the input
+              seed=0):   # of the random weights and the queues
+    "The model at step 0. Leaves torch's global random state as it was."
+    c = config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = DI3CL(config.arch, channels, config.dim, config.queue_size, config.momentum, config.temperature, config.contour, config.loss_weights,
-                      None if config.start == "random" else config.start, config.stride)
-    return model.to(memory_format=torch.channels_last)         # the lay-out in which convolutions run fastest, on CPU and GPU
+        model = DI3CL(
+            c.arch, channels, c.dim, c.queue_size, c.momentum, c.temperature, c.contour,
+            c.loss_weights, None if c.start == "random" else c.start, c.stride)
+    return model.to(memory_format=torch.channels_last)   # convolutions run fastest so
 
-def trained(model): return [p for p in model.parameters() if p.requires_grad]   # all but the twin
+def trained(model):   # a module
+    "Its parameters that learn: all but the twin's."
+    return [p for p in model.parameters() if p.requires_grad]
+
+# %% ../nbs/course/09_pretrain.ipynb #801241a1
+def bare_loop(tiles,        # a source of tiles
+              preprocess,   # their Preprocess
+              config,       # a Config
+              seed=0,       # of everything random
+              steps=None):  # stop after so many; None: at the end
+    "Pre-train. Returns the model, and the four losses of every step."
+    model = new_model(config, len(preprocess.channels), seed).train()
+    optimizer = torch.optim.SGD(
+        trained(model), momentum=config.sgd_momentum, weight_decay=config.weight_decay)
+    pairs, history = Pairs(tiles, preprocess, config, seed), []
+    for step in range(steps or config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_lr(step, config)
+        losses = model(*pairs[step])
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+        history.append(torch.stack(losses).detach())
+    return model, torch.stack(history)
+
+# %% ../nbs/course/09_pretrain.ipynb #f2607f97
+class FourLosses(nn.Module):
+    "A DI3CL as fastai wants a model: it gives a tensor of four losses, total first."
+    def __init__(self,
+                 model,      # a DI3CL
+                 amp=None):  # dtype of autocast; None: float32
+        super().__init__()
+        self.model, self.amp = model, amp
+
+    def forward(self, *arguments):
+        device = arguments[0].device.type
+        with torch.autocast(device, self.amp, enabled=self.amp is not None):
+            return torch.stack(self.model(*arguments))
+
+def _total(losses, _):
+    return losses[0]
+
+class _Batches:
+    "Pairs as fastai wants batches, with a target: which it only counts."
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __iter__(self):
+        return ((*arguments, arguments[0]) for arguments in self.pairs)
 
 # %% ../nbs/course/09_pretrain.ipynb #0d56b98f
 class Schedule(Callback):
     "The learning rate of each step."
-    def __init__(self, config, start=0): self.config, self.start = config, start
-    def before_batch(self): self.opt.set_hypers(lr=cosine_lr(self.start + self.iter, self.config))
+    def __init__(self,
+                 pairs):   # of the run
+        self.pairs = pairs
 
-# %% ../nbs/course/09_pretrain.ipynb #c10006fc
-class Save(Callback):
-    "A checkpoint every `seconds`, and at the end; on SIGINT or SIGTERM one more, then exit code 128 + signal. Process 0 writes; all stop after the same step."
-    order = 60                                     # after Record, whose rows belong to the same step
-    def __init__(self, folder, config, record, seconds=10): self.folder, self.config, self.record, self.seconds, self.signal, self.took = folder, config, record, seconds, 0, 0.0
-    def before_fit(self):
-        self.last, self.old = time.time(), {}
-        try: self.old = {s: signal.signal(s, lambda number, frame: setattr(self, "signal", number)) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError: pass                    # not the main thread: whoever runs us minds the signals
-    def after_batch(self):
-        done = self.record.start + self.iter + 1
-        due = done == self.config.steps or time.time() - self.last > (self.seconds and max(self.seconds, 50 * self.took))
-        stop, due = gather(torch.tensor([[self.signal, rank() == 0 and due]])).amax(0).tolist()
-        if stop or due: self.save(done)
-        if stop: self.leave(stop, done)
+    def before_batch(self):
+        step = self.pairs.start + self.iter
+        self.opt.set_hypers(lr=cosine_lr(step, self.pairs.config))
 
-# %% ../nbs/course/09_pretrain.ipynb #f43b2cd5
-@patch
-def save(self: Save, done):
-    self.record.settle()                           # a loss that is no number stops the run here, before it is saved
-    began, info = time.time(), dict(seconds=time.time() - self.record.began, scaler=self.model.scaler.state_dict())
-    if rank() == 0: save_checkpoint(self.folder, done, self.model.model, self.opt.opt, info)
-    self.last, self.took = time.time(), time.time() - began
+class LossScale(Callback):
+    """fp16: scale the loss before the backward pass, the gradients back after it, and
+    skip a step whose gradients are infinite. Its state is kept in checkpoints."""
+    order = MixedPrecision.order
+    def __init__(self,
+                 device):   # torch device
+        self.scaler = torch.amp.GradScaler(device.type)
 
-@patch
-def leave(self: Save, number, done):
-    if rank() == 0: self.record.bar.write(f"stopped by {signal.Signals(number).name} after step {done} of {self.config.steps}; go on with --resume", file=sys.stderr)
-    raise SystemExit(128 + number)
+    def before_backward(self):
+        self.learn.loss_grad = self.scaler.scale(self.loss_grad)
 
-@patch
-def close(self: Save):
-    for s, handler in self.old.items(): signal.signal(s, handler)
-
-# %% ../nbs/course/09_pretrain.ipynb #f2607f97
-class _Batches:
-    "Pairs as fastai wants batches: inputs, and a target. Ours is empty: the model returns its loss."
-    def __init__(self, pairs): self.pairs = pairs
-    def __len__(self): return len(self.pairs)
-    def __iter__(self): return ((*arguments, None) for arguments in self.pairs)
-
-class _Learner(Learner):
-    "With fp16 the loss is scaled and the gradients scaled back (00b); otherwise the scaler does nothing. (fastai's MixedPrecision cannot take a NamedTuple of losses.)"
-    def _backward(self): self.model.scaler.scale(self.loss_grad).backward()
-    def _step(self): self.model.scaler.step(self.opt.opt); self.model.scaler.update()
+    def before_step(self):
+        self.scaler.step(self.opt.opt)
+        self.scaler.update()
+        raise CancelStepException   # it was made here
 
 # %% ../nbs/course/09_pretrain.ipynb #635a555c
-def make_learner(model, pairs, config, cbs=(), amp=None):   # a DI3CL; Pairs; a Config; further callbacks; dtype of autocast
-    "A fastai Learner whose one epoch is the run: the bare loop above, with callbacks. Its model is an `Engine` round ours."
-    sgd = partial(OptimWrapper, opt=torch.optim.SGD, momentum=config.sgd_momentum, weight_decay=config.weight_decay, fused=pairs.device.type == "cuda")
-    return _Learner(DataLoaders(_Batches(pairs), [], device=pairs.device), Engine(model, config.accumulate, amp), loss_func=lambda losses, _: losses.total, opt_func=sgd, splitter=trained,
-                    lr=config.lr, train_bn=False, wd_bn_bias=True, default_cbs=False, cbs=[TrainEvalCallback(), Schedule(config, pairs.start), *cbs])
+def make_learner(model,      # a DI3CL, on the device of the pairs
+                 pairs,      # Pairs: what the steps are fed with
+                 amp=None,   # dtype of autocast; None: float32
+                 cbs=()):    # further callbacks of fastai
+    "A fastai Learner whose one epoch is the run: the bare loop above, with callbacks."
+    c, device = pairs.config, pairs.device
+    sgd = partial(
+        OptimWrapper, opt=torch.optim.SGD, momentum=c.sgd_momentum,
+        weight_decay=c.weight_decay, foreach=False, fused=device.type == "cuda")
+    scale = [LossScale(device)] if amp == torch.float16 else []
+    learn = Learner(
+        DataLoaders(_Batches(pairs), [], device=device),
+        share_gradients(FourLosses(model, amp)), _total, sgd, c.lr, trained,
+        [Schedule(pairs), *scale, *L(cbs)], train_bn=False, wd_bn_bias=True)
+    learn.recorder.valid_metrics = False   # there is nothing to validate on
+    learn._do_epoch_validate = noop
+    if rank() > 0:
+        learn.remove_cb(ProgressCallback)
+        learn.logger = noop
+    return learn
 
 # %% ../nbs/course/09_pretrain.ipynb #70c4bcb9
 _log = logging.getLogger("di3cl")
 
-def pretrain(data,               # "sim", or a folder of tiles
-             out,                # the folder of this run
-             preset="tiny",      # "tiny" | "small" | "paper"
-             unit=None,          # unit of files that carry no tag
-             seed=0,             # of everything random
-             device="auto",      # "auto" | "cpu" | "cuda" | "mps"
-             resume=False,       # go on from the newest checkpoint in `out`
-             checkpoint_seconds=10,  # a checkpoint so often, or every fiftieth of the time; 0: after every step
-             amp="auto",         # precision: "auto" | "no" | "bf16" | "fp16"
-             compile=False,      # turn the encoders into generated code, and say what that gained
-             **overrides):       # any field of Config
-    "Pre-train, leaving in `out` what the table of 09d lists. Returns (model, preprocess)."
-    out, config = Path(out), make_config(preset, **overrides)
-    with joined(pick_device(device)) as device, ExitStack() as lock, in_words(out, config, device):
-        with agreed():
-            if rank() == 0: check_out(out, resume)
-            if compile: check_compile(device)
-            amp, tiles = pick_amp(amp, device), open_tiles(data, config.tile, unit, seed, config.n_sim, config.channels, config.view, device)
-            preprocess = fit_preprocess(tiles, config)
-            pairs = Pairs(tiles, preprocess, config, seed, device, 0, rank(), size())
-            model = new_model(config, len(preprocess.channels), seed).to(device)       # whatever is wrong with the input has been said by now
-            record = record_of(replace(config, parts=config.parts or (0 if resume else size())), data, tiles, preprocess, seed, device, amp, compile)
-            if rank() == 0: record = open_run(out, record, resume); lock.enter_context(locked(out))
-        record = from_first(record)
-        with agreed(): state = resume_state(out) if resume else None
-        config, preprocess = replace(config, parts=record["run"]["config"]["parts"] or 1), Preprocess.from_dict(record["run"]["preprocess"])
-        pairs = Pairs(tiles, preprocess, config, seed, device, state[1] if state else 0, rank(), size())
-        _train(model, pairs, out, state, amp, checkpoint_seconds, compile)
-        if compile or type(model) is not DI3CL: model = _plain(model, config, len(preprocess.channels))
+def pretrain(data,                   # "sim", a folder of tiles, or a store
+             out,                    # the folder of this run
+             preset="tiny",          # "tiny" | "small" | "paper"
+             unit=None,              # unit of files that carry no tag
+             seed=0,                 # of everything random
+             device="auto",          # "auto" | "cpu" | "cuda" | "mps"
+             resume=False,           # go on from the newest checkpoint in `out`
+             checkpoint_seconds=10,  # between checkpoints, at least; 0: every step
+             amp="auto",             # precision: "auto" | "no" | "bf16" | "fp16"
+             compile=False,          # turn the encoders into generated code
+             cbs=(),                 # further callbacks of fastai
+             **overrides):           # any field of Config
+    "Pre-train, leaving in `out` what a run leaves. Returns (model, preprocess)."
+    out, c = Path(out), make_config(preset, **overrides)
+    with process_group(pick_device(device)) as device, explain_memory(c.batch, device):
         if rank() == 0:
-            save_weights(model, out / "weights.safetensors", preprocess, data=str(data), fingerprint=tiles.fingerprint, seed=seed, pairs=config.pairs)
-            plot_curves(out).savefig(out / "curves.png", dpi=110)
-    return model, preprocess
+            check_run(out, resume)
+        if compile:
+            check_compile(device)
+        amp = pick_amp(amp, device)
+        tiles = open_tiles(
+            data, c.tile, unit, seed, c.n_sim, c.channels, c.view, device)
+        preprocess = fit_preprocess(tiles, c)
+        pairs = Pairs(tiles, preprocess, c, seed, device, 0, rank(), world_size())
+        model = new_model(c, len(preprocess.channels), seed).to(device)
+        record = describe_run(c, data, tiles, preprocess, seed, device, amp, compile)
+        with open_run(out, record, resume) as record:
+            pairs.preprocess = Preprocess.from_dict(record["run"]["preprocess"])
+            state = newest_checkpoint(out) if resume else None
+            if compile:
+                torch.compiler.reset()   # what else was compiled here decides nothing
+                compile_networks(model.online.encoder, model.twin.encoder)
+            _train(model, pairs, out, state, amp, cbs, checkpoint_seconds)
+            if rank() == 0:
+                save_weights(
+                    model, out / "weights.safetensors", pairs.preprocess,
+                    data=str(data), fingerprint=tiles.fingerprint, seed=seed,
+                    pairs=c.pairs)
+                plot_curves(out).savefig(out / "curves.png", dpi=110)
+    model = copy.deepcopy(model) if compile else model   # a copy is not compiled
+    return model.eval(), pairs.preprocess
 
 # %% ../nbs/course/09_pretrain.ipynb #12e9897e
-def _train(model, pairs, out, state, amp, checkpoint_seconds, compile):
-    "From where `pairs` starts to the end."
-    config, n = pairs.config, len(pairs.tiles)
-    if config.queue_size > n and rank() == 0: _log.warning(f"the queue of {config.queue_size} keys is longer than an epoch of {n} tiles: it holds older keys of the query's own tile, as negatives. "
-                                                           "Lower queue_size if the loss stays high.")
-    learn, seconds = make_learner(model, pairs, config, amp=amp), 0.0
-    if rank() == 0: cut_log(out / "metrics.csv", pairs.start)
+def _train(model, pairs, out, state, amp, cbs, checkpoint_seconds):
+    "From the checkpoint, or the start, to the end."
+    learn, seconds = make_learner(model, pairs, amp, cbs), 0.0
     if state:
-        seconds = _take_up(learn, *state)
-        if rank() == 0: _log.warning(f"resuming {out} at step {pairs.start} of {config.steps}")
-    if compile and len(pairs): _compile(learn.model, pairs)
-    record = Record(out / "metrics.csv", pairs, seconds)
-    save = Save(out / "checkpoints", config, record, checkpoint_seconds)
-    try: learn.fit(1, cbs=[record, save])
-    finally: record.close(); save.close()                      # also when the run is stopped, or diverges
+        tensors, pairs.start, info = state
+        seconds = info["seconds"]
+        learn.create_opt()
+        restore(tensors, model, learn.opt.opt)
+        if hasattr(learn, "loss_scale") and info["scaler"]:
+            learn.loss_scale.scaler.load_state_dict(info["scaler"])
+    if rank() == 0:
+        _warn(pairs, out)
+        cut_log(out / "metrics.csv", pairs.start)
+    with catch_signals() as caught:
+        log = RunLog(out / "metrics.csv", pairs, model, seconds)
+        save = RunSaver(out / "checkpoints", log, caught, checkpoint_seconds)
+        learn.error = learn.stopped = None
+        if len(pairs):
+            learn.fit(1, cbs=[log, save])
+    if learn.error:
+        raise learn.error
+    if learn.stopped:
+        name, done = Signals(learn.stopped).name, pairs.start + learn.train_iter
+        _log.warning(f"stopped by {name} after step {done} of {pairs.config.steps}; "
+                     "go on with --resume")
+        raise SystemExit(128 + learn.stopped)
 
-def _compile(engine, pairs):
-    "Compile the encoders, and say what that gained."
-    torch.compiler.reset()                                     # what else was compiled in this Python decides nothing
-    encoders = engine.model.online.encoder, engine.model.twin.encoder
-    times = gain_of_compiling(*encoders, *(v.chunk(engine.pieces)[0] for v in pairs[pairs.start][:2]), engine.amp)
-    compile_networks(*encoders)
-    if rank() == 0: _log.warning(gain_in_words(*times, engine.pieces, len(pairs)))
-
-def _take_up(learn, tensors, step, info):
-    "Put a checkpoint into the learner; returns the seconds that were spent before."
-    learn.create_opt()
-    restore(tensors, learn.model.model, learn.opt.opt)
-    if learn.model.scaler.is_enabled() and info.get("scaler"): learn.model.scaler.load_state_dict(info["scaler"])
-    return info["seconds"]
-
-def _plain(model, config, channels):
-    "A DI3CL with these weights, whatever it was made into for several processes or by compiling."
-    plain = new_model(config, channels).to(next(model.parameters()).device)
-    plain.load_state_dict(model.state_dict())
-    return plain.train(model.training)
-
-# %% ../nbs/course/09_pretrain.ipynb #bca1307b
-@contextmanager
-def in_words(out, config, device):         # folder; a Config; torch device
-    "Out of memory, or the death of another process, in one line that says what to do."
-    try: yield
-    except (RuntimeError, MemoryError, ValueError) as e:
-        e.args = tuple(re.sub("^Exception occured in .*\n\t", "", a) if isinstance(a, str) else a for a in e.args)     # fastai's preface
-        if out_of_memory(e): raise SarError(memory_advice(e, config.batch, config.accumulate, device)) from e
-        if lost(e): raise SarError(f"{out}: another process of this run is gone, and with it the run. Go on from its last checkpoint by --resume, with any number of processes.") from e
-        raise
-
-# %% ../nbs/course/09_pretrain.ipynb #f934e919
-def replay(out):                           # folder of a run that left broken.json
-    "Go from the last good checkpoint to the step whose loss was no number, and print where the first such number appears. Returns (arguments of the model, Losses)."
-    out = Path(out)
-    broken, record = (json.loads((out / name).read_text()) for name in ("broken.json", "config.json"))
-    r, device = record["run"], pick_device(record["machine"]["device"])
-    config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in r["config"].items()})
-    tiles, preprocess = open_tiles(record["data"]["source"], config.tile, r["unit"], r["seed"], config.n_sim, config.channels, config.view, device), Preprocess.from_dict(r["preprocess"])
-    state = resume_state(out)
-    pairs = Pairs(tiles, preprocess, config, r["seed"], device, state[1] if state else 0)
-    learn = make_learner(new_model(config, len(preprocess.channels), r["seed"]).to(device).train(), pairs, config, amp=getattr(torch, broken["amp"], None))
-    learn.create_opt()
-    if state: _take_up(learn, *state)
-    for step in range(pairs.start, broken["step"]): _bare_step(learn, pairs[step], cosine_lr(step, config))
-    return _look_for_nan(learn.model, pairs[broken["step"]], broken["step"])
-
-# %% ../nbs/course/09_pretrain.ipynb #24bc4e72
-def _bare_step(learn, arguments, lr):
-    engine, optimizer = learn.model, learn.opt.opt
-    for group in optimizer.param_groups: group["lr"] = lr
-    engine.scaler.scale(engine(*arguments).total).backward()
-    engine.scaler.step(optimizer); engine.scaler.update(); optimizer.zero_grad()
-
-def _look_for_nan(engine, arguments, step):
-    "Print what is not finite before, in and after the forward pass."
-    bad = lambda x: torch.is_tensor(x) and x.is_floating_point() and not x.isfinite().all()
-    found, model = [], engine.model
-    hooks = [m.register_forward_hook(lambda m, i, o, name=name: found.append(name) if any(map(bad, o if isinstance(o, tuple) else [o])) else None) for name, m in model.named_modules()]
-    weights = [k for k, v in model.state_dict().items() if bad(v)]
-    losses = engine(*arguments)
-    for h in hooks: h.remove()
-    print(f"step {step}: {', '.join(f'{k} {v.item():g}' for k, v in losses._asdict().items())}")
-    print(f"inputs that are not finite: {', '.join(n for n, x in zip(('view1', 'view2', 'boxes1', 'boxes2', 'valid', 'params1', 'params2'), arguments) if bad(x)) or 'none'}")
-    print(f"weights that are not finite before the step: {f'{len(weights)}, first {weights[0]}: the update of step {step - 1} did it' if weights else 'none'}")
-    print(f"first output that is not finite: {found[0] if found else 'none in the networks: look at the losses'}")
-    return arguments, losses
+def _warn(pairs, out):
+    "Say what the user should know before the first step."
+    c, n = pairs.config, len(pairs.tiles)
+    if c.queue_size > n:
+        _log.warning(f"the queue of {c.queue_size} keys is longer than an epoch of {n} "
+                     "tiles: it holds older keys of the query's own tile, as "
+                     "negatives. Lower queue_size if the loss stays high.")
+    if pairs.start:
+        _log.warning(f"resuming {out} at step {pairs.start} of {c.steps}")

@@ -3,64 +3,72 @@
 
 
 
-import random, tempfile, time
+import random
+import tempfile
+import time
 from pathlib import Path
 
 import torch
 from fastcore.test import *
-from di3cl.train.run import checkpoints, read_checkpoint
-from di3cl.pretrain import Pairs, fit_preprocess
-from di3cl.train.config import make_config
-from di3cl.pretrain import _bare_step, cosine_lr, make_learner, new_model, pretrain
-from di3cl.train.run import cut_log, read_metrics
 from testing import apart
+from di3cl.pretrain import bare_loop, fit_preprocess, pretrain
 from di3cl.tiles import SimTiles
+from di3cl.train.config import make_config
+from di3cl.train.run import checkpoints, cut_log, read_checkpoint, read_metrics
 
-SMALL = dict(n_sim=20, tile=40, view=32, batch=4, min_size=8, pairs=4 * 1000, queue_size=64, dim=16)
+SMALL = dict(n_sim=20, tile=40, view=32, batch=4, min_size=8, pairs=4 * 1000,
+             queue_size=64, dim=16)
 
+
+def newest(out):
+    return checkpoints(out / "checkpoints")[-1:]
 
 def one_life(out, rng, **kw):
-    "Start or go on, live for a step and a random moment more, be killed. (step of the newest checkpoint, was one being written?)"
-    folder, began = out / "checkpoints", time.time()
-    before = checkpoints(folder)[-1:]
-    with apart(pretrain, "sim", out, **dict(resume=(out / "config.json").exists(), checkpoint_seconds=0, device="cpu") | kw) as process:
-        while checkpoints(folder)[-1:] == before: time.sleep(0.005); assert process.is_alive() and time.time() < began + 300
+    """Start or go on, live for a step and a random moment more, be killed. (step of the
+    newest checkpoint, was one being written?)"""
+    resume = (out / "config.json").exists()
+    kw |= dict(resume=resume, checkpoint_seconds=0, device="cpu")
+    before, until = newest(out), time.monotonic() + 300
+    with apart(pretrain, "sim", out, **kw) as process:
+        while newest(out) == before:
+            time.sleep(0.005)
+            assert process.is_alive() and time.monotonic() < until
         time.sleep(rng.uniform(0, 0.3))
     test_eq(process.exitcode, -9)
-    steps = [read_checkpoint(path)[1] for path in checkpoints(folder)]                   # each can be read,
-    assert 1 <= len(steps) <= 3 and steps == sorted(steps)
-    return steps[-1], any(folder.glob(".step_*.tmp"))
+    steps = [read_checkpoint(path)[1] for path in checkpoints(out / "checkpoints")]
+    assert 1 <= len(steps) <= 3 and steps == sorted(steps)   # each can be read
+    return steps[-1], any((out / "checkpoints").glob(".step_*.tmp"))
 
 def left_in_peace(steps, **kw):
     "The model after so many steps of the bare loop."
     c = make_config("tiny", **kw)
     tiles = SimTiles(c.n_sim, c.tile)
-    pre = fit_preprocess(tiles, c)
-    pairs = Pairs(tiles, pre, c)
-    learn = make_learner(new_model(c, len(pre.channels)).train(), pairs, c)
-    learn.create_opt()
-    for step in range(steps): _bare_step(learn, pairs[step], cosine_lr(step, c))
-    return learn.model.model.state_dict()
+    return bare_loop(tiles, fit_preprocess(tiles, c), c, steps=steps)[0].state_dict()
 
 
 def test_twenty_kills_leave_the_same_network():
     torch.set_num_threads(1)
-    out, rng = Path((folder := tempfile.TemporaryDirectory()).name) / "run", random.Random(0)
+    out, rng = Path(tempfile.mkdtemp()) / "run", random.Random(0)
     lives = [one_life(out, rng, **SMALL) for _ in range(20)]
-    tensors, last, _ = read_checkpoint(checkpoints(out / "checkpoints")[-1])
-    expected = left_in_peace(last, **SMALL)
-    assert all(torch.equal(v, tensors[f"model.{k}"]) for k, v in expected.items())           # both encoders, heads, queues, pointers
+    tensors, last, _ = read_checkpoint(*newest(out))
+    expected = left_in_peace(last, **SMALL)   # both encoders, heads, queues, pointers
+    assert all(torch.equal(v, tensors[f"model.{k}"]) for k, v in expected.items())
     cut_log(out / "metrics.csv", last)
-    test_eq(read_metrics(out)["step"].tolist(), list(range(last)))                            # the log, without gap or repeat
-    folder.cleanup()
+    steps = read_metrics(out)["step"].tolist()
+    test_eq(steps, list(range(last)))         # the log, without gap or repeat
 
 
 def test_answer_lost_time():
     interval = max(10, 50 * 0.5)
-    test_eq((interval, round(100 * 0.5 / interval, 1), round(100 * interval / 2 / 3600, 2), 100 * 180 / 3600), (25, 2.0, 0.35, 5.0))
+    shares = 0.5 / interval, interval / 2 / 3600, 180 / 3600
+    test_eq(interval, 25)
+    test_eq([round(100 * x, 2) for x in shares], [2.0, 0.35, 5.0])
 
 
 def test_answer_the_best_interval():
-    lost = lambda t: 0.5 / t + t / (2 * 5400)
+    def lost(t):
+        return 0.5 / t + t / (2 * 5400)
+
     best = min(range(1, 1000), key=lost)
-    test_eq((best, round(100 * lost(best), 1), round(100 * lost(25), 1)), (73, 1.4, 2.2))
+    test_eq(best, 73)
+    test_eq([round(100 * lost(t), 1) for t in (best, 25)], [1.4, 2.2])

@@ -33,7 +33,7 @@ def test_wrong_settings_are_refused_by_name():
             make_config(preset, **settings)
 
     refused("unknown preset 'huge': one of paper, small, tiny", "huge")
-    refused("settings: there is no setting learning_rate; there are arch,", learning_rate=1)
+    refused("there is no setting learning_rate; there are arch,", learning_rate=1)
     refused("a view of 128 pixels is larger than a tile of 64", view=128, tile=64)
     refused("3 pairs are fewer than one batch of 64", pairs=3)
     refused("multiple of 8, not 60", view=60, contour="map")
@@ -42,8 +42,9 @@ def test_wrong_settings_are_refused_by_name():
     refused("it needs channels=1", "paper", channels=2)
     bad = dict(
         lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5,
-        temperature=-1, scale=(1, 0.2), queue_size=0, min_size=65, arch="vgg", max_iou=2,
-        loss_weights=(-1, 0, 0), weight_decay=math.inf, stride=8, view=15, tile=2.5)
+        temperature=-1, scale=(1, 0.2), queue_size=0, min_size=65, arch="vgg",
+        max_iou=2, loss_weights=(-1, 0, 0), weight_decay=math.inf, stride=8, view=15,
+        tile=2.5)
     for name, value in bad.items():
         refused("settings: ", **{name: value})
     refused("loss_weights are all 0", loss_weights=(0, 0, 0))

@@ -11,57 +11,80 @@ from fastcore.test import *
 
 
 def test_a_device_that_is_not_there_is_refused():
-    with mock.patch("torch.cuda.is_available", return_value=False), mock.patch("torch.backends.mps.is_available", return_value=False):
+    def here(cuda):
+        "As if there were a CUDA device, or none."
+        return mock.patch("torch.cuda.is_available", return_value=cuda)
+
+    with here(False), mock.patch("torch.backends.mps.is_available", return_value=False):
         test_eq(pick_device("auto"), torch.device("cpu"))
-        test_fail(lambda: pick_device("cuda"), contains="device cuda was asked for and is not here")
-    with mock.patch("torch.cuda.is_available", return_value=True): test_eq(pick_device("auto"), torch.device("cuda"))
-    test_fail(lambda: pick_device("tpu"), contains="unknown device 'tpu'")
+        test_fail(pick_device, args=["cuda"],
+                  contains="device cuda was asked for and is not here")
+    with here(True):
+        test_eq(pick_device("auto"), torch.device("cuda"))
+        test_eq(pick_device("cuda:1"), torch.device("cuda", 1))
+    test_fail(pick_device, args=["tpu"], contains="unknown device 'tpu'")
 
 
 def test_precision_follows_the_hardware():
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    gpu = lambda bf16: mock.patch.multiple("torch.cuda", is_bf16_supported=lambda including_emulation=True: bf16, get_device_name=lambda device: "Tesla T4")
-    with gpu(True): test_eq(pick_amp("auto", cuda), torch.bfloat16)
+
+    def gpu(bf16):
+        "As if there were a GPU with bf16, or without."
+        return mock.patch.multiple(
+            "torch.cuda", get_device_name=lambda device: "Tesla T4",
+            is_bf16_supported=lambda including_emulation=True: bf16)
+
+    with gpu(True):
+        test_eq(pick_amp("auto", cuda), torch.bfloat16)
     with gpu(False):
-        test_eq((pick_amp("auto", cuda), pick_amp("fp16", cuda)), (torch.float16, torch.float16))
-        test_fail(lambda: pick_amp("bf16", cuda), contains="Tesla T4 does not compute in it: use --amp fp16")
+        test_eq(pick_amp("auto", cuda), torch.float16)
+        test_eq(pick_amp("fp16", cuda), torch.float16)
+        test_fail(pick_amp, args=("bf16", cuda),
+                  contains="Tesla T4 does not compute in it: use --amp fp16")
     test_eq((pick_amp("auto", cpu), pick_amp("no", cpu)), (None, None))
-    with mock.patch.dict(pick_amp.__globals__, has_bf16=lambda *_: False): test_fail(lambda: pick_amp("bf16", cpu), contains="this CPU does not compute in it: use --amp no")
-    test_fail(lambda: pick_amp("fp16", cpu), contains="needs a CUDA device")
-    test_fail(lambda: pick_amp("int8", cpu), contains="unknown precision 'int8'")
+    with mock.patch.dict(pick_amp.__globals__, has_bf16=lambda device: False):
+        test_fail(pick_amp, args=("bf16", cpu),
+                  contains="this CPU does not compute in it: use --amp no")
+    test_fail(pick_amp, args=("fp16", cpu), contains="needs a CUDA device")
+    test_fail(pick_amp, args=("int8", cpu), contains="unknown precision 'int8'")
 
 
 def test_a_missing_compiler_is_said_in_one_line():
-    none = mock.Mock(side_effect=RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1"))      # as PyTorch says it; chapter 90 takes a real compiler away
-    with mock.patch("torch.compile", lambda f: none): test_fail(lambda: check_compile(torch.device("cpu")), contains="does not work for this CPU (InvalidCxxCompiler: No working C++ compiler found): install a C++ compiler")
-
-
-def test_the_gain_is_told_whether_it_pays_or_not():
-    test_eq(gain_in_words(0.3, 0.2, 40, 2, 1000), "compiled: the encoders take 400 ms a step instead of 600 (1.50 x the speed). Compiling took 40 s, made up for after 200 of 1,000 steps")
-    for fast, steps in ((0.2, 300), (0.3, 10**6), (0.4, 10**6)): assert gain_in_words(0.3, fast, 40, 1, steps).endswith(f"which the {steps:,} steps to come do not make up for: this run is faster without --compile")
-
-
-def test_measuring_the_gain_changes_nothing():
-    class Four(torch.nn.ModuleList):
-        def forward(self, x): return [bn(x) for bn in self]
-    with mock.patch.object(torch.nn.Module, "compile"):                           # what is said and what is touched does not depend on it
-        nets = [Four(torch.nn.BatchNorm2d(2) for _ in range(4)) for _ in range(2)]
-        before = [{k: v.clone() for k, v in n.state_dict().items()} for n in nets]
-        times = gain_of_compiling(*nets, *torch.randn(2, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0)))
-    assert len(times) == 3 and min(times) > 0
-    for n, old in zip(nets, before): assert all(torch.equal(v, old[k]) for k, v in n.state_dict().items()) and all(p.grad is None for p in n.parameters())
+    why = "InvalidCxxCompiler: No working C++ compiler found"   # in PyTorch's words
+    none = mock.Mock(side_effect=RuntimeError(why + "\n\nSet TORCHDYNAMO_VERBOSE=1"))
+    with mock.patch("torch.compile", lambda f: none):
+        test_fail(check_compile, args=[torch.device("cpu")],
+                  contains=f"not work for this CPU ({why}): install a C++ compiler")
 
 
 def test_advice_names_the_setting_and_the_amount():
-    e = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 15.00 GiB")
-    assert out_of_memory(e) and out_of_memory(MemoryError()) and not out_of_memory(RuntimeError("a shape is wrong"))
-    assert out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes"))
-    t4 = lambda held: mock.patch.multiple("torch.cuda", memory_allocated=lambda d: held * 1e9, mem_get_info=lambda d: (0, 16e9), get_device_name=lambda d: "Tesla T4")
-    with t4(14): assert (text := memory_advice(e, 256, device=torch.device("cuda"))).endswith("--accumulate 2, or lower --batch from 256 to 128") and "14.0 GB of 16.0, and asked for 9.7 more" in text, text
-    with t4(35): test_eq(memory_advice(e, 256, device=torch.device("cuda")).split(": ")[1], "compute the same batch in pieces, --accumulate 4, or lower --batch from 256 to 82")   # 44.7 / 14.4 = 3.1 times too much
-    test_eq(memory_advice(MemoryError(), 64, 2), "out of memory on this CPU: compute the same batch in pieces, --accumulate 4, or lower --batch from 64 to 32")
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+    assert out_of_memory(full) and out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("a shape is wrong"))
+    assert out_of_memory(RuntimeError("CPUAllocator: can't allocate memory: you"))
+
+    def t4(held):
+        "A GPU of 16 GB that holds so many."
+        return mock.patch.multiple(
+            "torch.cuda", memory_allocated=lambda d: held * 1e9,
+            mem_get_info=lambda d: (0, 16e9), get_device_name=lambda d: "Tesla T4")
+
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    with t4(14):
+        text = memory_advice(full, 256, cuda)
+    assert "14.0 GB of 16.0, and asked for 9.7 more" in text, text
+    assert text.endswith("lower --batch from 256 to 128"), text
+    with t4(35):                                  # 44.7 / 14.4 = 3.1 times too much
+        assert memory_advice(full, 256, cuda).endswith("from 256 to 82")
+    with expect_fail(ValueError, contains="this CPU: lower --batch from 64 to 32"):
+        with explain_memory(64, cpu):
+            raise MemoryError()
+    with expect_fail(RuntimeError, contains="a shape is wrong"):
+        with explain_memory(64, cpu):
+            raise RuntimeError("a shape is wrong")
 
 
 def test_answer_bf16_swallows_one():
     x = torch.tensor(256., dtype=torch.bfloat16)
-    test_eq((x + 1).item(), 256); test_eq((x + 2).item(), 258)
+    test_eq((x + 1).item(), 256)
+    test_eq((x + 2).item(), 258)

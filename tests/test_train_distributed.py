@@ -5,151 +5,68 @@ from di3cl.train.distributed import *
 
 
 
-import io, os, signal, sys
-from contextlib import redirect_stderr
-from functools import partial
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
 
 import torch
 from fastcore.test import *
 from torch import nn
-from di3cl.encoder import Queue
-from di3cl.model import DI3CL
-from di3cl.pretrain import Pairs, fit_preprocess
-from di3cl.train.config import make_config
-from di3cl.tiles import SimTiles
+from di3cl.encoder import gather
+
+
+def test_each_process_needs_a_gpu():
+    with mock.patch.dict("os.environ", WORLD_SIZE="4", LOCAL_RANK="3"), \
+            mock.patch("torch.cuda.device_count", return_value=2):
+        test_fail(process_group(torch.device("cuda")).__enter__,
+                  contains="process 3 of this machine finds only 2 CUDA device(s)")
+
+
+def torchrun(n, code, *arguments):
+    "Run some Python in n processes on this machine."
+    script = Path(tempfile.mkdtemp()) / "script.py"
+    script.write_text(code)
+    how = f"-m torch.distributed.run --standalone --nproc-per-node {n}".split()
+    return subprocess.run(
+        [sys.executable, *how, script, *arguments], capture_output=True, text=True)
 
 
 def test_processes_speak_to_each_other():
-    test_eq(in_processes(2, lambda: (rank(), size(), gather(torch.full((2, 1), rank())).flatten().tolist(), total(torch.tensor(rank() + 1)).item())),
-            [(0, 2, [0, 0, 1, 1], 3), (1, 2, [0, 0, 1, 1], 3)])
-    test_eq((rank(), size(), gather(torch.arange(2)).tolist(), total(torch.tensor(5)).item()), (0, 1, [0, 1], 5))     # alone
-
-
-def test_an_error_in_one_process_is_an_error_in_all():
-    def work():
-        try:
-            with agreed():
-                assert from_first(rank()) == 0
-                if rank() == 1: raise FileNotFoundError("tile_7.tif: no such file")
-        except ValueError as e: return type(e).__name__, str(e)
-    test_eq(in_processes(2, work), [("SharedError", "tile_7.tif: no such file")] * 2)
-    def alone():
-        with agreed(): raise FileNotFoundError("tile_7.tif: no such file")
-    with expect_fail(FileNotFoundError, contains="tile_7.tif"): alone()                # the error itself
-    with expect_fail(RuntimeError, contains="process 1 died"): in_processes(2, lambda: os.kill(os.getpid(), signal.SIGKILL) if rank() else 0)
-
-
-def test_shared_norm_is_batch_norm_of_all_rows():
-    def norm_of(x, cuts, shared):
-        "Output, gradient and running statistics, of the whole or of this process's rows."
-        torch.manual_seed(0)
-        bn = nn.BatchNorm2d(3)
-        bn.weight.data.uniform_(); bn.bias.data.normal_()
-        weight = torch.randn(x.shape)                                                  # of a loss that looks at everything
-        if shared: bn.__class__ = SharedNorm; x, weight = x[cuts[rank()]:cuts[rank() + 1]], weight[cuts[rank()]:cuts[rank() + 1]]
-        x = x.clone().requires_grad_()
-        y = bn(x)
-        (y.square() * weight).sum().backward()
-        grads = [total(p.grad).tolist() for p in bn.parameters()]
-        return y.tolist(), x.grad.tolist(), grads, bn.running_mean.tolist(), bn.running_var.tolist()
-
-    x = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 + 5
-    y, g, *rest = norm_of(x, None, False)
-    for cuts in ((0, 3, 6), (0, 2, 6), (0, 0, 6)):                                     # even, uneven, and one process without a row
-        a, b = in_processes(2, norm_of, x, cuts, True)
-        test_close(torch.tensor(a[0] + b[0]), torch.tensor(y), 1e-5); test_close(torch.tensor(a[1] + b[1]), torch.tensor(g), 1e-4)
-        for mine in (a, b):
-            for got, want in zip([*mine[2], *mine[3:]], [*rest[0], *rest[1:]]): test_close(torch.tensor(got), torch.tensor(want), 1e-4)
-
-
-SETTINGS = dict(n_sim=32, tile=40, view=32, batch=16, min_size=8, queue_size=40, dim=16, lr=0.02, parts=1)
-
-def freeze(model):
-    "Batch norm as in eval mode, whatever the rest does."
-    for m in model.modules():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.train(False); m.train = lambda mode=True, m=m: m
-
-def few_steps(steps=2, pieces=1, sync_bn=True, frozen=False, without_boxes=None, dtype=torch.float64, **settings):
-    "Losses of every step, the queues, and one number for each tensor of the twin, as plain lists; `without_boxes` is a slice of the batch whose boxes are taken away."
-    torch.set_num_threads(1)
-    c = make_config("tiny", **(SETTINGS | settings))
-    tiles = SimTiles(c.n_sim, c.tile)
-    torch.manual_seed(0)
-    model = DI3CL("resnet10", 1, c.dim, c.queue_size, c.momentum, c.temperature, c.contour, c.loss_weights, stride=16).to(dtype).train()
-    if frozen: freeze(model)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], c.lr, 0.9)
-    engine, history = Engine(model, pieces, sync_bn=sync_bn), []
-    pairs, mine = Pairs(tiles, fit_preprocess(tiles, c), c, rank=rank(), size=size()), range(c.batch)[c.batch * rank() // size():c.batch * (rank() + 1) // size()]
-    for step in range(steps):
-        x = [a.to(dtype) if a.is_floating_point() else a for a in pairs[step]]
-        if without_boxes: x[4][[k in range(c.batch)[without_boxes] for k in mine]] = False
-        losses = engine(*x)
-        losses.total.backward(); optimizer.step(); optimizer.zero_grad()
-        history.append((total(torch.stack(losses).detach()) / size()).tolist())
-    return history, {n: q.keys.flatten().tolist() for n, q in model.queues.items()}, [p.double().sum().item() for p in model.twin.parameters()]
-
-def gap(a, b):
-    "Largest difference between two answers of `few_steps`, in losses, keys and weights."
-    flat = lambda x: torch.cat([torch.tensor(x[0], dtype=torch.float64).flatten(), *(torch.tensor(v, dtype=torch.float64) for v in x[1].values()), torch.tensor(x[2], dtype=torch.float64)])
-    return (flat(a) - flat(b)).abs().max().item()
-
-
-def test_any_number_of_processes_trains_the_same_model():
-    for frozen, several in ((True, [2]), (False, [2, 4])):                             # batch norm that looks at no batch, and batch norm live
-        one = few_steps(frozen=frozen)
-        for n in several:
-            answers = in_processes(n, partial(few_steps, frozen=frozen))
-            for a in answers: test_eq(a, answers[0])                                    # to the last bit: losses, both queues, the twin
-            assert gap(answers[0], one) < 1e-7, gap(answers[0], one)
-
-
-def test_pieces_train_the_same_model_too():
-    one = few_steps(frozen=True)
-    assert gap(few_steps(pieces=4, frozen=True), one) < 1e-7                           # with batch norm live each piece has its own statistics
-    assert gap(in_processes(2, partial(few_steps, pieces=2, frozen=True))[1], one) < 1e-7
-
-
-def test_regions_and_contours_count_once_each():
-    kw = dict(contour="map", loss_weights=(0.8, 0.2, 5))
-    for without in (slice(0, 9), slice(0, 16)):                  # no box in the first process; none at all
-        one = few_steps(without_boxes=without, **kw)
-        assert (one[0][0][3] > 0) == (without != slice(0, 16))
-        assert gap(in_processes(2, partial(few_steps, without_boxes=without, **kw))[0], one) < 1e-7
-
-
-def test_an_epoch_is_shared_out_without_repeats():
-    c = make_config("tiny", **(SETTINGS | dict(n_sim=48)))
-    tiles = SimTiles(c.n_sim, c.tile); pre = fit_preprocess(tiles, c)
-    for n in (2, 4):
-        seen = []
-        class Noted:
-            unit = "db"
-            def __len__(self): return 48
-            def batch(self, ids, epoch=0): seen.extend(ids.tolist()); return tiles.batch(ids)
-        for r in range(n):
-            pairs = Pairs(Noted(), pre, make_config("tiny", **(SETTINGS | dict(n_sim=48, parts=0))), rank=r, size=n)
-            for step in range(3): pairs[step]
-        test_eq(sorted(seen), list(range(48)))                                          # what the processes have read in an epoch
-
-
-def test_the_death_of_one_ends_all_and_is_said():
-    def said(code, patience=20):
-        "(exit code, words) of three processes that run some Python."
-        with redirect_stderr(io.StringIO()) as words: return launch(3, [sys.executable, "-c", code], patience), words.getvalue().strip()
-    test_eq(said("import os; assert os.environ['WORLD_SIZE'] == '3' and os.environ['RANK'] in '012'"), (0, ""))
-    test_eq(said("import os, sys; sys.exit(2 if os.environ['RANK'] == '2' else 0)"), (2, ""))          # it has said why
-    code, words = said("import os, time; os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else time.sleep(60)", 0.2)
-    test_eq(code, 128 + 9)
-    test_eq(words, "di3cl: process 1 of 3 was killed (SIGKILL), which ended the run. Go on from its last checkpoint by --resume, with any number of processes.")
+    code = """
+import json, sys, torch
+from di3cl.encoder import gather
+from di3cl.train.distributed import *
+with process_group(torch.device("cpu")) as device:
+    rows = gather(torch.full((2, 1), rank())).flatten().tolist()
+    mean = average(torch.tensor(float(rank() + 1))).item()
+    answer = rank(), world_size(), rows, mean, broadcast(f"from {rank()}")
+    open(f"{sys.argv[1]}/{rank()}.json", "w").write(json.dumps(answer))
+print(world_size())
+if answer[0]:
+    sys.exit("process 1 has had enough")
+"""
+    folder = Path(tempfile.mkdtemp())
+    done = torchrun(2, code, folder)
+    said = [json.loads((folder / f"{k}.json").read_text()) for k in range(2)]
+    test_eq(said, [[k, 2, [0, 0, 1, 1], 1.5, "from 0"] for k in range(2)])
+    test_eq(done.stdout.split(), ["1", "1"])                      # the group is left
+    assert done.returncode and "process 1 has had enough" in done.stderr
+    alone = rank(), world_size(), gather(torch.arange(2)).tolist(), broadcast("me")
+    test_eq(alone, (0, 1, [0, 1], "me"))
 
 
 def test_answer_means_of_means():
     n, mean = torch.tensor([10., 40, 300, 50]), torch.tensor([1., 1, 2, 1])
-    test_eq(((n * mean).sum() / n.sum()).item(), 1.75); test_eq(mean.mean().item(), 1.25); test_eq((mean * n / n.mean()).mean().item(), 1.75)
+    test_eq(((n * mean).sum() / n.sum()).item(), 1.75)
+    test_eq(mean.mean().item(), 1.25)
+    test_eq((mean * n / n.mean()).mean().item(), 1.75)
 
 
-def test_answer_variances_do_not_average():
+def test_answer_shuffled_rows():
     norm, rows = nn.BatchNorm1d(1), torch.tensor([[0.], [0.], [2.], [2.]])
-    test_close(norm(rows[:2]).detach(), torch.zeros(2, 1)); test_close(norm(rows).detach().flatten(), torch.tensor([-1., -1, 1, 1]), eps=1e-4)
-    averaged = (rows - rows.mean()) / (torch.stack([rows[:2].var(), rows[2:].var()]).mean() + norm.eps).sqrt()
-    test_close(averaged.flatten(), torch.tensor([-316., -316, 316, 316]), eps=.5)
+    test_close(norm(rows[:2]).detach(), torch.zeros(2, 1))
+    test_close(norm(rows).detach().flatten(), torch.tensor([-1., -1, 1, 1]), eps=1e-4)
+    test_close(norm(rows[[0, 2]]).detach().flatten(), torch.tensor([-1., 1]), eps=1e-4)

@@ -36,12 +36,12 @@ class Config:
     "The settings of a run. Lengths are in pixels; `make_config` makes one."
     arch: Arch = "resnet50"       # network of the encoder
     stride: Literal[16, 32] = 32  # of stage 4; 16 leaves small views a useful map
-    grey_to_rgb: bool = True      # copy one channel to three, with ImageNet's statistics
-    start: Literal["imagenet", "random"] = "imagenet"   # weights the encoder starts from
+    grey_to_rgb: bool = True      # copy one channel to three, as pictures have them
+    start: Literal["imagenet", "random"] = "imagenet"   # weights at the start
     tile: PositiveInt = 512       # side of a tile, pixels
     view: Annotated[int, Field(ge=16)] = 448    # side of a view, pixels
     scale: tuple[Share, Share] = (0.2, 1.0)     # area of a crop, as a share of the tile
-    recipe: Literal["published", "sar", "none"] = "published"   # how the two views differ
+    recipe: Literal["published", "sar", "none"] = "published"   # how two views differ
     n_boxes: PositiveInt = 10     # dynamic instances a pair of views
     min_size: PositiveInt = 32    # least side of a dynamic instance, view pixels
     max_iou: Annotated[float, Field(ge=0, le=1)] = 0.5   # most overlap of two instances
@@ -49,8 +49,8 @@ class Config:
     queue_size: PositiveInt = 65536             # keys in each queue
     momentum: Lag = 0.999         # of the twin: how much of itself it keeps in a step
     temperature: PositiveFloat = 0.2            # of both InfoNCE losses
-    contour: Literal["published", "map"] = "published"   # InfoNCE on stage 3, or on maps
-    loss_weights: Weights = (0.8, 0.2, 5.0)     # image, contour, region; 1 0 0 is MoCo v2
+    contour: Literal["published", "map"] = "published"   # InfoNCE on stage 3, or maps
+    loss_weights: Weights = (0.8, 0.2, 5.0)     # image, contour, region; 1 0 0: MoCo v2
     batch: Annotated[int, Field(ge=2)] = 256    # tiles in a step, over all processes
     pairs: PositiveInt = 400 * 460_532          # pairs of views in the whole run
     lr: PositiveFloat = 0.03      # learning rate at the start; falls along a cosine
@@ -58,8 +58,6 @@ class Config:
     sgd_momentum: Lag = 0.9       # of the optimiser
     n_sim: PositiveInt = 8192     # tiles in an epoch of simulated data
     channels: Literal[1, 2] = 1   # of simulated tiles: 1 (VV) or 2 (VV, VH)
-    accumulate: PositiveInt = 1   # pieces of a batch: going
-    parts: int = 0                # parts of a batch: going
 
     @property
     def steps(self): return self.pairs // self.batch
@@ -78,7 +76,8 @@ def _contradictions(c):
     return [
         (c.view > c.tile, f"a view of {c.view} pixels is larger than a tile of "
                           f"{c.tile}: change view or tile"),
-        (c.min_size > c.view, f"min_size {c.min_size} is larger than a view of {c.view}"),
+        (c.min_size > c.view,
+         f"min_size {c.min_size} is larger than a view of {c.view}"),
         (c.contour == "map" and c.view % 8 > 0,
          f"contour='map' needs a view that is a multiple of 8, not {c.view}"),
         (c.scale[0] > c.scale[1], f"scale is (least, most), not {c.scale}"),

@@ -6,99 +6,119 @@ Docs: https://di3cl.github.io/di3cl/library/train/devices.html.md"""
 
 # %% auto #0
 __all__ = ['AMP', 'pick_device', 'has_bf16', 'pick_amp', 'describe', 'check_compile',
-           'compile_networks', 'gain_of_compiling', 'gain_in_words', 'out_of_memory',
-           'memory_advice']
+           'compile_networks', 'out_of_memory', 'memory_advice', 'explain_memory']
 
 # %% ../../nbs/library/train/devices.ipynb #d42e94b1
-import copy, math, re, time
+import re
+from contextlib import contextmanager
 
 import torch
 
-from ..sar import SarError
+from ..files import SarError
 
 # %% ../../nbs/library/train/devices.ipynb #57983090
-def pick_device(name="auto"):              # "auto" | "cpu" | "cuda" | "mps"
-    "The torch device of that name; auto takes the best there is. `SarError` when it is not there."
-    have = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
-    if name == "auto": name = next(k for k, there in have.items() if there)
-    if name.split(":")[0] not in have: raise SarError(f"unknown device {name!r}: auto, cpu, cuda or mps")
-    if not have[name.split(":")[0]]: raise SarError(f"device {name} was asked for and is not here: use --device auto, or cpu")
+def pick_device(name="auto"):   # "auto" | "cpu" | "cuda" | "mps"
+    "The torch device of that name; auto takes the best. `SarError` if it is not there."
+    here = dict(
+        cuda=torch.cuda.is_available(),
+        mps=torch.backends.mps.is_available(),
+        cpu=True)
+    if name == "auto":
+        return torch.device(next(kind for kind in here if here[kind]))
+    kind = name.split(":")[0]
+    if kind not in here:
+        raise SarError(f"unknown device {name!r}: auto, cpu, cuda or mps")
+    if not here[kind]:
+        raise SarError(f"device {name} was asked for and is not here: "
+                       "use --device auto, or cpu")
     return torch.device(name)
 
 # %% ../../nbs/library/train/devices.ipynb #4a297c7a
 AMP = dict(bf16=torch.bfloat16, fp16=torch.float16, no=None)
 
-def has_bf16(device):                      # a torch device
-    "Does the hardware multiply in bf16? (PyTorch imitates it elsewhere, slower than float32.)"
-    if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+def has_bf16(device):   # torch device
+    "Does the hardware multiply in bf16? (Elsewhere PyTorch imitates it, slowly.)"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 # %% ../../nbs/library/train/devices.ipynb #a71bf3a4
-def pick_amp(name, device):                # "auto" | "no" | "bf16" | "fp16"; a torch device
-    "The dtype of autocast, None for float32 throughout. `auto` takes what a GPU has, and float32 elsewhere. `SarError` where the hardware lacks it."
-    if name == "auto": name = "no" if device.type != "cuda" else "bf16" if has_bf16(device) else "fp16"
-    if name not in AMP: raise SarError(f"unknown precision {name!r}: auto, {', '.join(AMP)}")
-    if name == "bf16" and not has_bf16(device): raise SarError(f"amp bf16 was asked for, and {describe(device)} does not compute in it: use --amp {'fp16' if device.type == 'cuda' else 'no'}, or auto")
-    if name == "fp16" and device.type != "cuda": raise SarError("amp fp16 was asked for, which needs a CUDA device: use --amp auto")
+def pick_amp(name,     # "auto" | "no" | "bf16" | "fp16"
+             device):  # torch device
+    """The dtype of autocast, None for float32 throughout. `auto` takes what a GPU has,
+    and float32 elsewhere. `SarError` where the hardware lacks it."""
+    cuda = device.type == "cuda"
+    if name == "auto":
+        name = "no" if not cuda else "bf16" if has_bf16(device) else "fp16"
+    if name not in AMP:
+        raise SarError(f"unknown precision {name!r}: auto, {', '.join(AMP)}")
+    if name == "bf16" and not has_bf16(device):
+        raise SarError(f"amp bf16 was asked for, and {describe(device)} does not "
+                       f"compute in it: use --amp {'fp16' if cuda else 'no'}, or auto")
+    if name == "fp16" and not cuda:
+        raise SarError("amp fp16 was asked for, which needs a CUDA device: "
+                       "use --amp auto")
     return AMP[name]
 
-def describe(device):                      # a torch device
+def describe(device):   # torch device
     "A device in words."
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else dict(cpu="this CPU", mps="Apple's GPU").get(device.type, device.type)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return dict(cpu="this CPU", mps="Apple's GPU").get(device.type, device.type)
 
 # %% ../../nbs/library/train/devices.ipynb #a576176a
-def check_compile(device):                 # a torch device
-    "`SarError` where torch.compile does not work."
-    try: torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
+def check_compile(device):   # torch device
+    "Raise `SarError` where torch.compile does not work."
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
     except RuntimeError as e:
-        raise SarError(f"compile was asked for, and torch.compile does not work for {describe(device)} ({str(e).splitlines()[0]}): install a C++ compiler such as g++ (for a GPU also Triton), or leave out --compile") from e
+        why = str(e).splitlines()[0]
+        raise SarError(
+            "compile was asked for, and torch.compile does not work for "
+            f"{describe(device)} ({why}): install a C++ compiler such as g++ "
+            "(for a GPU also Triton), or leave out --compile") from e
 
-# %% ../../nbs/library/train/devices.ipynb #3c7e11a5
-def compile_networks(*networks):
-    "Each becomes generated code when it is first called, in place, for the shapes it is called with."
-    for network in networks: network.compile(dynamic=False)
-
-# %% ../../nbs/library/train/devices.ipynb #66fdc1f9
-def gain_of_compiling(online, twin, view1, view2, amp=None):   # encoders, not compiled; views of one piece; dtype of autocast
-    "(seconds of the encoders in a step as they are, compiled, at the first compiled call)"
-    eager, fast = ([copy.deepcopy(network) for network in (online, twin)] for _ in range(2))
-    compile_networks(*fast)
-    def seconds(online, twin):
-        began = time.perf_counter()
-        with torch.autocast(view1.device.type, amp, enabled=amp is not None):
-            stages = online(view1)
-            with torch.no_grad(): twin(view2)
-        (stages[2].float().mean() + stages[3].float().mean()).backward()       # the stages that losses read (08)
-        if view1.is_cuda: torch.cuda.synchronize(view1.device)
-        return time.perf_counter() - began
-    first = seconds(*fast)
-    return *map(min, zip(*((seconds(*eager), seconds(*fast)) for _ in range(4)))), first
-
-# %% ../../nbs/library/train/devices.ipynb #3e4c5b12
-def gain_in_words(eager, fast, first, pieces, steps):   # seconds, as measured; pieces of a batch; steps to come
-    "What compiling gains, and whether this run is long enough for it."
-    gain, words = pieces * (eager - fast), f"compiled: the encoders take {1e3 * pieces * fast:,.0f} ms a step instead of {1e3 * pieces * eager:,.0f} ({eager / fast:.2f} x the speed). Compiling took {first:,.0f} s, "
-    return words + (f"made up for after {first / gain:,.0f} of {steps:,} steps" if gain * steps > first else f"which the {steps:,} steps to come do not make up for: this run is faster without --compile")
+def compile_networks(*networks):   # modules
+    "Turn each into generated code when it is first called, in place."
+    for network in networks:
+        network.compile(dynamic=False)
 
 # %% ../../nbs/library/train/devices.ipynb #3cfe330f
-def out_of_memory(error):                  # an exception
+def out_of_memory(error):   # an exception
     "Was it the memory, of a GPU or of the machine?"
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    known = torch.OutOfMemoryError, MemoryError
+    return isinstance(error, known) or "can't allocate memory" in str(error)
 
-def memory_advice(error, batch, pieces=1, device=torch.device("cpu")):   # an error of memory; tiles in a step of this process; in how many pieces it is computed
-    "One line: what was lacking, and which setting to lower by how much. At least half; more where the numbers in the error show that half is not enough."
-    asked, held, there = _gigabytes(str(error)), *_memory(device)
-    least = 2.0
-    if there: least = max(least, (held + asked) / (0.9 * there))
-    pieces, lower = pieces * 2 ** math.ceil(math.log2(least)), max(2, int(batch / least))
-    need = f" (it holds {held:.1f} GB of {there:.1f}, and asked for {asked:.1f} more)" if there else ""
-    return f"out of memory on {describe(device)}{need}: compute the same batch in pieces, --accumulate {pieces}, or lower --batch from {batch} to {lower}"
+def memory_advice(error,    # an error of memory
+                  batch,    # tiles in a step
+                  device):  # torch device
+    """One line: what was lacking, and how far to lower the batch: to a half at most,
+    and further where the numbers in the error show that half is too much."""
+    need, times = "", 2.0
+    if device.type == "cuda":
+        asked, held = _asked(str(error)), torch.cuda.memory_allocated(device) / 1e9
+        there = torch.cuda.mem_get_info(device)[1] / 1e9
+        times = max(times, (held + asked) / (0.9 * there))
+        need = (f" (it holds {held:.1f} GB of {there:.1f}, and asked for "
+                f"{asked:.1f} more)")
+    return (f"out of memory on {describe(device)}{need}: "
+            f"lower --batch from {batch} to {max(2, int(batch / times))}")
 
-def _memory(device):
-    "(GB held by this program, GB there are); zeros where it cannot be asked."
-    return (torch.cuda.memory_allocated(device) / 1e9, torch.cuda.mem_get_info(device)[1] / 1e9) if device.type == "cuda" else (0, 0)
+def _asked(text):
+    "Gigabytes that an error says were asked for."
+    found = re.search(r"allocate ([\d.]+) (GiB|MiB)", text)
+    units = dict(GiB=2**30, MiB=2**20)
+    return float(found[1]) * units[found[2]] / 1e9 if found else 0
 
-def _gigabytes(text):
-    "What an error says was asked for."
-    found = re.search(r"allocate ([\d.]+) (GiB|MiB|bytes)", text)
-    return float(found[1]) * {"GiB": 2 ** 30, "MiB": 2 ** 20, "bytes": 1}[found[2]] / 1e9 if found else 0
+# %% ../../nbs/library/train/devices.ipynb #81d00001
+@contextmanager
+def explain_memory(batch,    # tiles in a step
+                   device):  # torch device
+    "Turn an error of memory into a `SarError` with `memory_advice`."
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        if not out_of_memory(e):
+            raise
+        raise SarError(memory_advice(e, batch, device)) from e
