@@ -12,15 +12,14 @@ __all__ = ['OPERATORS', 'STAGES', 'TILES', 'BATCH', 'STEPS', 'VIEW', 'SIDE', 'Ex
            'draw_info_nce', 'explore_info_nce', 'blend_map', 'draw_map', 'explore_map']
 
 # %% ../nbs/guides/explore.ipynb #4da40735
-import math
+import base64, math
 from functools import lru_cache, partial, wraps
 from typing import NamedTuple
 
 import numpy as np, torch, torch.nn.functional as F
 from IPython.core.pylabtools import print_figure
-from IPython.display import Image
-from ipywidgets import (FloatLogSlider, FloatRangeSlider, SelectMultiple, fixed,
-                        interactive)
+from ipywidgets import (FloatLogSlider, FloatRangeSlider, Image, SelectMultiple,
+                        fixed, interactive)
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -39,13 +38,16 @@ class Explorer(interactive):
     def __init__(self,
                  draw,         # values of the controls, by name -> Figure
                  **controls):  # widgets, or what ipywidgets makes them of
+        self.picture = Image(format="png", layout={"max_width": "100%"})
         @wraps(draw)
-        def picture(**values):
-            return Image(print_figure(draw(**values)))
-        super().__init__(picture, {"auto_display": True}, **controls)
+        def redraw(**values):
+            self.picture.value = print_figure(draw(**values))
+        super().__init__(redraw, clear_output=False, **controls)
+        self.children = [*self.children[:-1], self.picture]   # in place of an Output
 
     def _repr_mimebundle_(self, **kw):
-        return super()._repr_mimebundle_(**kw) | {"image/png": self.result._repr_png_()}
+        png = base64.b64encode(self.picture.value).decode()
+        return super()._repr_mimebundle_(**kw) | {"image/png": png}
 
 # %% ../nbs/guides/explore.ipynb #ce00929d
 def canvas(n,         # panels in a row

@@ -79,6 +79,7 @@ def _check(path, encoder, state, preprocess):
 def save_weights(model,          # a DI3CL (its online encoder is kept) or an Encoder
                  path,           # of the .safetensors file
                  preprocess,     # the sar.Preprocess that its inputs went through
+                 config={},      # settings of the method that trained it
                  **provenance):  # whatever JSON can hold: data=, steps=, seed=, ...
     "Write the encoder with its label; the names of the tensors are torchvision's."
     encoder = getattr(model, "encoder", model)
@@ -90,7 +91,7 @@ def save_weights(model,          # a DI3CL (its online encoder is kept) or an En
     versions = {m.__name__: m.__version__ for m in (di3cl, torch, torchvision)}
     label = dict(encoder={k: getattr(encoder, k) for k in ENCODER},
                  preprocess=preprocess.to_dict(),
-                 config=getattr(model, "config", {}),
+                 config=config,
                  provenance=versions | provenance,
                  sha256=digest(state))
     write_sealed(path, state, FORMAT, label)

@@ -33,11 +33,11 @@ def set_control(explorer, name, value):
 def check_controls(explorer, **values):
     "Check that each control changes the picture, and brings it back."
     for name, value in values.items():
-        before = explorer.result.data
+        before = explorer.picture.value
         old = set_control(explorer, name, value)
-        assert explorer.result.data != before, name
+        assert explorer.picture.value != before, name
         set_control(explorer, name, old)
-        assert explorer.result.data == before, name
+        assert explorer.picture.value == before, name
 
 
 def test_the_picture_follows_its_controls():
@@ -60,7 +60,7 @@ def test_without_a_kernel_the_picture_remains():
     e = Explorer(lambda k: canvas(k)[0], k=(1, 9))
     shown = e._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in shown
-    test_eq(base64.b64decode(shown["image/png"]), e.result.data)
+    test_eq(base64.b64decode(shown["image/png"]), e.picture.value)
 
 
 def test_every_control_of_the_views_changes_the_picture():

@@ -70,7 +70,7 @@ def test_only_the_online_encoder_is_saved():
     with TemporaryDirectory() as d:
         path = Path(d) / "a.safetensors"
         model = DI3CL("resnet10", in_channels=2, dim=16, queue_size=8)
-        save_weights(model, path, VV_VH, data="sim", seed=3)
+        save_weights(model, path, VV_VH, config={"queue_size": 8}, data="sim", seed=3)
         stored = load_file(path)
         test_eq(set(stored), set(model.online.encoder.state_dict()))
         for k, v in model.online.encoder.state_dict().items():
