@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from fastcore.test import *

@@ -13,7 +13,7 @@ __all__ = ['Arch', 'Share', 'Lag', 'Weights', 'PRESETS', 'Decoder', 'Width', 'Pa
 # %% ../../nbs/library/train/config.ipynb #1d206f07
 import json
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,15 +127,17 @@ def _explain_one(wrong, known):
     return f"{wrong['msg'].replace('Input', name)}, not {wrong['input']!r}"
 
 # %% ../../nbs/library/train/config.ipynb #49f2c008
-def read_config(path):   # a TOML file, one setting a line
+def read_config(path,            # a TOML file, one setting a line
+                kind=Config):    # the class whose fields they are
     "The settings in a file, a dict for `make_config`. `SarError` names file and field."
     try:
         settings = tomllib.loads(Path(path).read_text("utf8"))
-        Config(**settings)
+        kind(**settings)
     except ValidationError as e:
         # What contradicts another setting depends on the preset: make_config will see.
         if any(wrong["loc"] for wrong in e.errors()):
-            raise SarError(f"{path}: {explain(e, asdict(PRESETS['paper']))}") from e
+            names = [f.name for f in fields(kind)]
+            raise SarError(f"{path}: {explain(e, names)}") from e
     except (OSError, ValueError) as e:
         raise SarError(f"{path}: not a file of settings ({e})") from e
     return settings
