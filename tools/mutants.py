@@ -33,41 +33,52 @@ LOSSES = "course_contrast course_di3cl"
 BREAKS = {
     "wrong flip in to_view": Break(
         "views",
-        "torch.where(flip > 0.5, size - x0, x1)",
-        "torch.where(flip > 0.5, size - x1, x1)",
+        "torch.where(flip, size - x0, x1)",
+        "torch.where(flip, size - x1, x1)",
         BOXES),
     "the flip forgotten in to_view": Break(
         "views",
-        "torch.where(flip > 0.5, size - x1, x0), y0, "
-        "torch.where(flip > 0.5, size - x0, x1)",
-        "x0, y0, x1",
+        "x0, x1 = torch.where(flip, size - x1, x0), torch.where(flip, size - x0, x1)",
+        "pass",
         BOXES),
     "twin never updated": Break(
         "encoder",
-        "torch._foreach_lerp_(list(twin.parameters()), list(online.parameters()), "
-        "1 - momentum)",
+        "torch._foreach_lerp_(followers, leaders, 1 - momentum)",
         "pass",
         "course_encoder course_di3cl"),
     "twin updated twice a step": Break(
         "model",
-        "with torch.no_grad(): key = self.twin.encoder(view2)\n",
-        "with torch.no_grad(): key = self.twin.encoder(view2)\n"
-        "    if self.training: update_twin(self.online, self.twin, self.momentum)\n",
+        "        update_twin(self.online, self.twin, self.momentum)\n",
+        "        update_twin(self.online, self.twin, self.momentum)\n"
+        "        update_twin(self.online, self.twin, self.momentum)\n",
         "course_di3cl"),
     "queue filled before use": Break(
         "model",
-        "    loss = info_nce(q, k, self.queues[head].keys, self.temperature)\n"
-        "    if self.training: self.queues[head].push(k)\n",
-        "    if self.training: self.queues[head].push(k)\n"
-        "    loss = info_nce(q, k, self.queues[head].keys, self.temperature)\n",
+        "    negatives = queue.keys.clone()",
+        "    if self.training:\n"
+        "        queue.push(gather(k))\n"
+        "    negatives = queue.keys.clone()",
         "course_di3cl"),
     "InfoNCE without normalisation": Break(
-        "losses", "q = unit_vectors(query)", "q = query", LOSSES),
+        "losses",
+        "map(unit_vectors, (query, key, queue))",
+        "(query, unit_vectors(key), unit_vectors(queue))",
+        LOSSES),
     "InfoNCE with keys as they come": Break(
         "losses",
-        "(unit_vectors(x).to(q.dtype) for x in (key, queue))",
-        "(x.to(q.dtype) for x in (key, queue))",
+        "map(unit_vectors, (query, key, queue))",
+        "(unit_vectors(query), key, queue)",
         LOSSES),
+    "queries of any length in the model": Break(
+        "model",
+        "q = unit_vectors(getattr(self.online, head)(query))",
+        "q = getattr(self.online, head)(query)",
+        "course_di3cl"),
+    "keys of any length in the queue": Break(
+        "model",
+        "k = unit_vectors(getattr(self.twin, head)(key))",
+        "k = getattr(self.twin, head)(key)",
+        "course_di3cl"),
     "region loss on invalid boxes": Break(
         "losses",
         "(distance * valid).sum() / valid.sum().clamp_min(1)",
@@ -80,9 +91,9 @@ BREAKS = {
         "course_di3cl"),
     "speckle in dB": Break(
         "views",
-        "else x * _gamma_noise(x, L, generator)",
-        "else 10 ** (x.log10() * _gamma_noise(x, L, generator))",
-        "course_views train_config"),
+        "x = x * _gamma_noise(x.shape, L, generator)",
+        "x = 10 ** (x.log10() * _gamma_noise(x.shape, L, generator))",
+        "course_views"),
     "speckle of the wrong mean": Break(
         "sar",
         "return intensity * noise",
