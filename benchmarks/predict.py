@@ -1,14 +1,11 @@
-"""Scenes to maps: the rate against the bare model, and memory at scenes of 2,000, 8,000
-and 20,000 pixels square.
+"""Scenes to maps: the rate against the bare model, and memory as a scene grows.
 
     python benchmarks/predict.py [--sizes 2000 8000 20000] [--tmp DIR]
-        # -> benchmarks/results/predict.json; the largest takes about half an hour and 5
-        # GB of disk
 
-With one thread. Scenes are simulated and made strip by strip; the models are untrained,
-which changes nothing about their speed.
+writes benchmarks/results/predict.json; the largest of the three scenes takes about half
+an hour and 5 GB of disk. One thread. Scenes are simulated and made strip by strip; the
+models are untrained, which changes nothing about their speed.
 """
-
 import argparse
 import json
 from pathlib import Path
@@ -21,32 +18,26 @@ from di3cl.files import write_atomic
 
 RESULT = Path(__file__).parent / "results" / "predict.json"
 
-if __name__ == "__main__":
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("--sizes", type=int, nargs="*", default=[2000, 8000, 20_000])
-    p.add_argument("--tmp", help="where scenes lie for a while")
-    p.add_argument("--repeats", type=int, default=7)
-    args = p.parse_args()
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[2000, 8000, 20_000])
+    parser.add_argument("--tmp", help="where scenes lie for a while")
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
     torch.set_num_threads(1)
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     if args.repeats:
-        result["rate"] = [
-            r._asdict()
-            for r in bench_predict(
-                None, torch.device("cpu"), repeats=args.repeats, seconds=240
-            )
-        ]
+        rows = bench_predict(
+            None, torch.device("cpu"), repeats=args.repeats, seconds=240)
+        result["rate"] = [row._asdict() for row in rows]
     if args.sizes:
         result["memory"] = memory_curve(args.sizes, folder=args.tmp)
-    write_atomic(
-        RESULT,
-        json.dumps(
-            dict(
-                machine=machine(),
-                **{k: result[k] for k in ("rate", "memory") if k in result},
-            ),
-            indent=1,
-        ).encode(),
-    )
+    kept = {k: result[k] for k in ("rate", "memory") if k in result}
+    text = json.dumps(dict(machine=machine(), **kept), indent=1)
+    write_atomic(RESULT, text.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -40,7 +40,7 @@ def write_cog(path, x, style=None, header=None, step=512, **kw):
     header = header or Header(*x.shape[1:], len(x), x.dtype)
     with create_cog(path, header, style, **kw) as write:
         for row in range(0, x.shape[1], step):
-            write(row, x[:, row:row + step])
+            write(x[:, row:row + step])
 
 
 def test_a_map_keeps_place_colours_and_names_and_is_a_valid_cog():

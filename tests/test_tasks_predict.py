@@ -433,12 +433,11 @@ def test_a_model_whose_answers_are_no_numbers_makes_no_map():
     still.decoder.blocks[0].conv1[1].running_var -= 5      # finite, its root is not
     tiny = network(pre=Preprocess("db", [-11], [1e-320], [-25, 0], ["VV"]))
     for k, model in enumerate((broken, still, tiny)):
-        with patch("di3cl.tasks.predict.load_model") as given:
-            given.return_value = model
-            model.task, model.palette = "water", ("k", "b")
-            model.label = dict(sha256="")
-            with expect_fail(SarError, contains="the model's answers are not numbers"):
-                predict(scene, d / "o.tif", "m", **SMALL)
+        model.task, model.palette = "water", ("k", "b")
+        model.label = dict(sha256="")
+        with patch.dict(predict.__globals__, load_model=lambda folder: model):
+            test_fail(lambda: predict(scene, d / "o.tif", "m", **SMALL),
+                      contains="the model's answers are not numbers")
         test_eq(list(d.iterdir()), [])
 
 
@@ -500,9 +499,9 @@ def write_maps(d, h=300, w=420, unit="db"):
     scene = write_scene(d / "scene.tif", image.numpy(), tags=tags)
     style = Style(("land", "water"), ("#d9d4c5", "#2a5fa8"))
     with create_cog(d / "map.tif", Header(h, w, 1, "uint8"), style) as write:
-        write(0, wet[None])
+        write(wet[None])
     with create_cog(d / "p.tif", Header(h, w, 2, "uint8"), scale=0.004) as write:
-        write(0, both)
+        write(both)
     return scene, d / "map.tif", d / "p.tif"
 
 

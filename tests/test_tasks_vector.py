@@ -42,7 +42,7 @@ def fresh():
 def write_map(path, x, style=WATER, crs=UTM, transform=TURNED, **kw):
     header = Header(*x.shape, 1, "uint8", crs, transform, **kw)
     with create_cog(path, header, style) as write:
-        write(0, x[None])
+        write(x[None])
     return path
 
 

@@ -25,7 +25,7 @@ import platform
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -114,42 +114,31 @@ def make_encoder(labelled,    # a Labelled
     return encoder, Preprocess.fit(x, unit, labelled.names)
 
 # %% ../../nbs/library/tasks/finetune.ipynb #bdc7359c
+@dataclass
 class TrainBatches:
     "Random crops, a check's worth each time it is gone through."
-
-    def __init__(self,
-                 labelled,    # a Labelled
-                 ids,         # its tiles to learn from
-                 config,      # a FinetuneConfig
-                 seed=0):     # decides the whole sequence
-        self.labelled = labelled
-        self.ids = ids
-        self.config = config
-        self.generator = torch.Generator().manual_seed(seed)
+    labelled: object              # a Labelled
+    ids: list                     # its tiles to learn from
+    config: FinetuneConfig
+    generator: torch.Generator    # decides the whole sequence
 
     def __len__(self):
         return self.config.steps // self.config.checks
 
     def __iter__(self):
-        c = self.config
+        l, c, g = self.labelled, self.config, self.generator
         for _ in range(len(self)):
-            places = pick_places(
-                self.labelled, self.ids, c.batch, c.crop, c.rare, self.generator)
-            crops = cut_crops(
-                self.labelled, places, c.crop, generator=self.generator)
-            yield crops.image, self.labelled.unit, crops.label
+            places = pick_places(l, self.ids, c.batch, c.crop, c.rare, g)
+            crops = cut_crops(l, places, c.crop, generator=g)
+            yield crops.image, l.unit, crops.label
 
 
+@dataclass
 class ValidBatches:
     "Whole tiles, in order."
-
-    def __init__(self,
-                 labelled,    # a Labelled
-                 ids,         # its tiles to watch
-                 batch):      # tiles at a time
-        self.labelled = labelled
-        self.ids = ids
-        self.batch = batch
+    labelled: object              # a Labelled
+    ids: list                     # its tiles to watch
+    batch: int                    # tiles at a time
 
     def __len__(self):
         return -(-len(self.ids) // self.batch)
@@ -167,11 +156,12 @@ def make_learner(model,          # a Segmenter
                  seed=0,         # of the crops
                  device="cpu",   # where to compute
                  cbs=()):        # further callbacks
-    "Return a fastai Learner; an item of `learnable` is a group of layers."
+    "Return a fastai Learner whose epochs are the checks."
     if config.mode == "frozen":
         model.freeze()
+    generator = torch.Generator().manual_seed(seed)
     dls = DataLoaders(
-        TrainBatches(labelled, areas.train, config, seed),
+        TrainBatches(labelled, areas.train, config, generator),
         ValidBatches(labelled, areas.val, config.batch), device=torch.device(device))
 
     def learnable(m):

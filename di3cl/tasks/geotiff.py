@@ -77,16 +77,17 @@ def gdal_errors(path):      # of the file that is written meanwhile
             raise OSError(errno.EIO, f"could not be written (GDAL: {words[:150]})",
                           str(path)) from e
 
-# %% ../../nbs/library/tasks/geotiff.ipynb #01f65f01
+# %% ../../nbs/library/tasks/geotiff.ipynb #e7ccbda4
 @contextmanager
 def create_cog(path,          # .tif, which is not there
                header,        # a Header: size, bands, dtype, place
                style=None,    # a Style, of a map of classes
                scale=1.,      # what the numbers are to be multiplied by
                tags=None):    # {name: text} for the file
-    """Yield `write(row, array)`; make a cloud-optimised GeoTIFF of what was written.
+    """Yield `write(array)`; make a cloud-optimised GeoTIFF of what was written.
 
-    An array has the shape (bands, rows, width). Of uint8 IGNORE is nodata, else NaN."""
+    Arrays are (bands, rows, width), one below the other. The nodata value of uint8 is
+    IGNORE, else NaN."""
     plain = Path(path).with_suffix(".plain.tif")
     whole = header.dtype == "uint8"
     place = {} if header.gcps[0] else dict(transform=header.transform)
@@ -97,8 +98,12 @@ def create_cog(path,          # .tif, which is not there
             nodata=IGNORE if whole else float("nan"), blockxsize=BLOCK,
             blockysize=BLOCK, interleave="band", BIGTIFF="IF_SAFER", **place)
 
-    def write(row, array):
+    row = 0
+
+    def write(array):
+        nonlocal row
         window = Window(0, row, header.width, array.shape[1])
+        row += array.shape[1]
         with gdal_errors(path):
             f.write(array, window=window)
 

@@ -298,7 +298,7 @@ TIFF = (".tif", ".tiff")
 
 def _write_rows(rows, header, style, tags, map, probabilities):
     "Write probabilities from top to bottom; return (256,) pixels of each class."
-    count, row = torch.zeros(IGNORE + 1, dtype=torch.long), 0
+    count = torch.zeros(IGNORE + 1, dtype=torch.long)
     one = replace(header, count=1, dtype="uint8", names=("class",))
     all_ = replace(one, count=len(style.classes), names=style.classes)
     with ExitStack() as files:
@@ -309,12 +309,11 @@ def _write_rows(rows, header, style, tags, map, probabilities):
         for p in rows:
             known = ~p[:1].isnan()
             label = torch.where(known, p.argmax(0, keepdim=True), IGNORE)
-            write(row, label.byte().numpy())
+            write(label.byte().numpy())
             if probabilities:
                 p = torch.where(known, (p * STEPS).round(), IGNORE)
-                write_all(row, p.byte().numpy())
+                write_all(p.byte().numpy())
             count += torch.bincount(label.flatten(), minlength=len(count))
-            row += label.shape[1]
         if not count[:IGNORE].any():
             raise SarError("nothing is valid (nodata, NaN, infinite) in the whole "
                            "scene; there is nothing to map")
@@ -383,8 +382,8 @@ def features(scene,           # any raster that read_sar reads
     else:
         encoder, preprocess = load(weights)
     encoder.to(pick_device(device), memory_format=torch.channels_last)
-    stride, channels = 2 ** (stage + 1), encoder.widths[stage - 1]
-    stride = min(stride, encoder.stride)
+    stride = min(2 ** (stage + 1), encoder.stride)
+    channels = encoder.widths[stage - 1]
     given = Scene(scene, preprocess, unit, bands, nodata)
     names = tuple(f"stage {stage}, {k}" for k in range(channels))
     header = replace(given.header.coarser(stride), count=channels, dtype="float32",
@@ -396,10 +395,8 @@ def features(scene,           # any raster that read_sar reads
 
     rows = stitch_scene(given, network, channels, stride, tile, overlap)
     with new_files(out) as (made,), create_cog(made, header) as write:
-        row = 0
         for f in rows:
-            write(row, f.numpy())
-            row += f.shape[1]
+            write(f.numpy())
     return channels
 
 # %% ../../nbs/library/tasks/predict.ipynb #06d2f1bd
