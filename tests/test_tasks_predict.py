@@ -395,7 +395,7 @@ def test_any_size_unit_and_number_of_channels():
             assert same.mean() > .999
     grey = a_model(d / "m3", Preprocess("digital", [-11], [4], [-25, 0], ["grey"]))
     s = a_scene(d / "g.tif", unit=None)
-    predict(s, d / "g_map.tif", grey, unit="digital", **SMALL)
+    assert predict(s, d / "g_map.tif", grey, unit="digital", **SMALL)
 
 
 def test_a_killed_process_leaves_no_file_under_the_outputs_name():
@@ -420,7 +420,7 @@ p.predict({str(scene)!r}, {str(d / 'o.tif')!r}, {str(m)!r}, tile=96, overlap=32,
     child.wait()
     assert list(d.glob(".*"))                               # it was at work
     test_eq(sorted(q.name for q in d.glob("[!.]*")), ["m", "s.tif"])
-    predict(scene, d / "o.tif", m, **SMALL)                 # and nothing is in the way
+    assert predict(scene, d / "o.tif", m, **SMALL)          # nothing is in the way
 
 
 def test_a_model_whose_answers_are_no_numbers_makes_no_map():
