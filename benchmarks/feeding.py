@@ -122,7 +122,8 @@ def _filled(store, unit, x, n):
     "Make a store of n tiles: those of x, shard after shard."
     create(store, unit=unit, channels=["VV"], size=x.shape[-1])
     for k in range(0, n, len(x)):
-        write_shard(store, f"{k:05}", pack(x[:n - k], unit), {})
+        some = pack(x[:n - k], unit)
+        write_shard(store, f"{k:05}", some, [{}] * len(some))
     return StoreTiles(store, table=read_manifest(store)[0])
 
 

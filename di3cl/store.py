@@ -106,24 +106,22 @@ def read_table(path,           # a Parquet file that `write_table` wrote
 # %% ../nbs/library/data/store.ipynb #f8df3db3
 def write_shard(store,        # folder
                 key,          # name of the shard
-                tiles,        # (n, C, size, size) array, as `pack` gives it
-                columns,      # {name: n values}; those left out become null
+                tiles,        # n arrays (C, size, size), as `pack` gives them
+                rows,         # of the manifest, n dicts; what is left out becomes null
                 notes=None):  # JSON-safe: kept with the part
     "Write a shard, then its part with all checksums: from then on it is there."
-    pa = _arrow()
-    tiles = np.ascontiguousarray(tiles)
-    header = _npy_header(tiles)
-    sha = hashlib.sha256(header)
-    sha.update(tiles)
-    crcs = [zlib.crc32(tile) for tile in tiles]
-    place = {"shard": [key] * len(tiles), "index": range(len(tiles)), "crc": crcs}
-    columns = {k: [None] * len(tiles) for k in COLUMNS} | columns | place
-    table = pa.table(columns, schema())
-    shards = {key: (len(header) + tiles.nbytes, sha.hexdigest())}
+    tiles, shards = np.array(tiles), {}
     if len(tiles):
+        header = _npy_header(tiles)
+        sha = hashlib.sha256(header)
+        sha.update(tiles)
+        shards[key] = len(header) + tiles.nbytes, sha.hexdigest()
         write_file(Path(store, "shards", f"{key}.npy"), header, tiles)
+    rows = [row | {"shard": key, "index": i, "crc": zlib.crc32(tiles[i])}
+            for i, row in enumerate(rows)]
+    table = _arrow().Table.from_pylist(rows, schema())
     part = Path(store, "parts", f"{key}.parquet")
-    write_table(part, table, shards=shards if len(tiles) else {}, notes=notes or {})
+    write_table(part, table, shards=shards, notes=notes or {})
 
 
 def _npy_header(array):
@@ -167,6 +165,9 @@ def read_json(path):  # store.json of a store
                        "or build the store again") from e
 
 # %% ../nbs/library/data/store.ipynb #72e53eb4
+_log = logging.getLogger("di3cl")
+
+
 def read_manifest(store,          # folder
                   columns=None):  # their names; None: all
     """Return (table, {shard: (bytes, sha256)}, notes).
@@ -182,6 +183,8 @@ def read_manifest(store,          # folder
         raise SarError(f"{store}: the store is empty. "
                        f"Build it: di3cl tiles build SOURCE --out {store}")
     table, abouts = read_parts(paths, columns)
+    _log.warning(f"{store}: an unfinished store, {len(table)} tiles so far, "
+                 "duplicates among them. Finish it: di3cl tiles build")
     shards = {k: v for about in abouts for k, v in about["shards"].items()}
     return table, shards, {"unfinished": len(paths)}
 
@@ -194,9 +197,6 @@ def read_parts(paths,          # of Parquet files, one or more
     return table.combine_chunks(), abouts
 
 # %% ../nbs/library/data/store.ipynb #0ad29344
-_log = logging.getLogger("di3cl")
-
-
 class StoreTiles:
     "The tiles of a store; those of one split, or all."
 
@@ -217,7 +217,9 @@ class StoreTiles:
         if self.size > self.stored:
             raise SarError(f"{store}: its tiles have {self.stored} pixels, {self.size} "
                            "are asked for: choose a smaller tile, or another store")
-        table = _rows_of(_tiles_of(store) if table is None else table, split)
+        if table is None:
+            table, *_ = read_manifest(store, ["shard", "index", "crc", "split"])
+        table = _rows_of(table, split)
         if not len(table):
             raise SarError(f"{store}: no tile in split {split or 'train'!r}; "
                            f"its splits are named by: di3cl tiles info {store}")
@@ -230,15 +232,6 @@ class StoreTiles:
 
     def __len__(self):
         return len(self._crc)
-
-
-def _tiles_of(store):
-    "Return the manifest of a store; warn where it is not complete."
-    table, _, notes = read_manifest(store, ["shard", "index", "crc", "split"])
-    if "unfinished" in notes:
-        _log.warning(f"{store}: an unfinished store, {len(table)} tiles so far, "
-                     "duplicates among them. Finish it: di3cl tiles build")
-    return table
 
 
 def _rows_of(table, split):

@@ -60,9 +60,8 @@ def made_store(n=6, per=3, size=16, unit="db", channels=("VV",), split=None, see
     create(store, unit=unit, channels=channels, size=size)
     for k in range(0, n, per):
         some = x[k:k + per]
-        rows = range(k, k + len(some))
-        columns = dict(source=["noise"] * len(some), split=split[k:k + per], row=rows)
-        write_shard(store, f"s{k:04}", pack(some, unit), columns)
+        rows = [dict(source="noise", split=name) for name in split[k:k + per]]
+        write_shard(store, f"s{k:04}", pack(some, unit), rows)
     return store, x
 
 
@@ -90,7 +89,7 @@ def test_a_shard_is_there_whole_or_not_at_all():
             return real(a, b)
 
         with mock.patch("os.replace", replace), expect_fail(KeyboardInterrupt):
-            write_shard(store, "more", pack(x, "db"), {})
+            write_shard(store, "more", pack(x, "db"), [{}] * len(x))
         test_eq(len(StoreTiles(store)), 6)
         test_eq(list(store.rglob("*.tmp")), [])
 
@@ -99,7 +98,7 @@ def test_a_full_disk_is_told_and_the_store_still_opens():
     store, x = made_store()
     full = OSError(28, "No space left on device")
     with mock.patch("os.fsync", side_effect=full):
-        test_fail(lambda: write_shard(store, "more", pack(x, "db"), {}),
+        test_fail(lambda: write_shard(store, "more", pack(x, "db"), [{}] * 6),
                   contains="No space left on device). What is finished is safe")
     test_eq(len(StoreTiles(store)), 6)
 

@@ -142,7 +142,7 @@ def test_open_tiles_knows_its_sources():
     from di3cl.store import create, pack, write_shard
     store = Path(tempfile.mkdtemp()) / "store"
     create(store, unit="db", channels=["VV"], size=64)
-    write_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), {})
+    write_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), [{}] * 2)
     tiles = open_tiles(store, 32)
     test_is(type(tiles), StoreTiles)
     test_eq(tiles.batch([0, 1]).shape, (2, 1, 32, 32))

@@ -46,11 +46,11 @@ def test_settings_are_checked_before_work_starts():
     s = page('[store]\nsize = 64\nblock_km = 10\n' + a + 'unit = "db"\nbands = ["VV"]')
     test_eq((s.size, s.block_km, s.sources[0].name), (64, 10., "a"))
     test_eq((s.sources[0].bands, s.sources[0].path), (("VV",), str(folder / "a")))
-    refused(a + 'unit = "decibel"', "source 'a': unit should be", "not 'decibel'")
+    refused(a + 'unit = "decibel"', "sources.0.unit should be", "not 'decibel'")
     refused(a + 'layout = "magic"', "layout should be")
     refused('[[source]]\npath = "b"', "nothing at")
     refused(a + a, "two sources are called 'a'")
-    refused(a + 'band = ["VV"]', "there is no setting band")
+    refused(a + 'band = ["VV"]', "there is no setting sources.0.band")
     refused(a + 'bands = "VV"', "bands should be a valid tuple")
     refused('[store]\nsizes = 3\n' + a, "there is no setting sizes")
     refused('[store]\nsize = "big"\n' + a, "size should be a valid integer")
@@ -58,9 +58,9 @@ def test_settings_are_checked_before_work_starts():
     refused(a + 'unit = "digital"', "no formula")
     refused('[store]\nunit = "digital"\n' + a + 'unit = "db"', "stretch")
     refused('[source]\npath = "a"', "double brackets")
-    refused('[[source]]\nname = "x"', "without a path")
+    refused('[[source]]\nname = "x"', "sources.0.path is missing")
     refused('size = ', "TOML")
-    refused('[shop]\n' + a, "unknown table shop")
+    refused('[shop]\n' + a, "this has shop, source")
     refused('[store]\nbuffer_km = -1\n' + a, "buffer_km should be greater")
     refused('[store]\nshares = [1, 1, 0]\n' + a, "add up to 1")
     refused('[store]\nchannels = ["any", "VV"]\n' + a, "channels")
@@ -68,7 +68,7 @@ def test_settings_are_checked_before_work_starts():
     refused(a + 'stretch = [3, 1]', "stretch is [low, high]")
     b = '[[source]]\npath = "b"\n'
     refused('[store]\nsize = 3\n' + b + 'unit = "x"\n' + a + 'unit = "y"',
-            "source 'b': unit", "source 'a': unit", "size should be")      # all at once
+            "sources.0.unit", "sources.1.unit", "size should be")      # all at once
     test_eq(read_settings(folder / "a", unit="db", size=32).sources[0].unit, "db")
     test_eq(read_settings(folder / "a", unit="digital").unit, "digital")   # the store's
     test_fail(lambda: read_settings(folder / "s.toml", unit="db"),

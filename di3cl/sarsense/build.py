@@ -143,7 +143,7 @@ def run_job(job,     # a Job
     _save_rejected(Path(store, "rejected", f"{job.key}.npz"), done.rejected)
     stamps = [stamp for header, _ in job.work for stamp in header.stamps]
     notes = {"counts": done.counts, "skipped": skipped, "stamps": stamps}
-    write_shard(store, job.key, done.tiles, done.columns, notes)
+    write_shard(store, job.key, done.tiles, done.rows, notes)
 
 
 def _save_rejected(path, examples, each=3):

@@ -63,15 +63,14 @@ class Source:
             raise ValueError(f"stretch is [low, high], not {list(self.stretch)}")
         return self
 
-# %% ../../nbs/library/sarsense/sources.ipynb #21b8765a
+# %% ../../nbs/library/sarsense/sources.ipynb #6a5ea12d
 @dataclass(frozen=True, config=_CHECKED)
 class Settings:
     "What a store shall be, and from what."
     sources: tuple[Source, ...]
     size: Annotated[int, Field(ge=16)] = 128   # side of a tile, pixels
     unit: Literal["db", "digital"] = "db"      # of the store
-    channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("any",)
-    # ("any",): one band a tile; or the polarisations of every tile
+    channels: tuple[str, ...] = ("any",)  # one band a tile; or the polarisations of all
     min_valid: Share = 0.9             # share of a tile that must hold data
     max_saturated: Share = 0.1         # share of a tile at its largest, or smallest,
                                        # value: more, and it was cut off (or is a mask)
@@ -94,7 +93,7 @@ class Settings:
 def _contradictions(s):
     "Yield what no single setting shows."
     different = set(s.channels)
-    if len(different) < len(s.channels) or "any" in different and len(different) > 1:
+    if len(different) < max(len(s.channels), 1) or {"any"} < different:
         yield f"channels {list(s.channels)}: ['any'], or different names"
     if abs(sum(s.shares) - 1) > 1e-6:
         yield f"shares of train, val and test add up to 1, not to {sum(s.shares)}"
@@ -123,38 +122,31 @@ def read_settings(*paths,      # one .toml, or rasters, folders and globs
                   unit=None,   # of files without a tag, where `paths` are no .toml
                   **store):    # fields of `Settings`
     "Return Settings; raise SarError with every fault that can be seen at once."
-    if len(paths) == 1 and str(paths[0]).endswith(".toml"):
+    page = paths[0] if paths else "settings"
+    if len(paths) == 1 and str(page).endswith(".toml"):
         if unit:
             raise SarError("the settings say the unit of each source: leave --unit out")
-        tables, given = _read_page(paths[0])
+        tables, given = _read_page(page)
         store = given | store
     else:
         tables = [{"path": str(p), "crs": False, "unit": unit or ""} for p in paths]
         if unit == "digital":
             store = {"unit": unit} | store
-    faults, sources = [], []
     for table in tables:
-        default = Path(table["path"].split("*")[0]).name or "source"
-        name = table.setdefault("name", default)
-        source = _make(Source, table, f"source {name!r}: ", faults)
-        if source:
-            sources.append(source)
-            if not expand(source.path):
-                faults.append(f"source {name!r}: nothing at {source.path}")
-    settings = _make(Settings, store | {"sources": sources}, "", faults)
-    if not tables:
-        faults.append("no source")
-    if faults:
-        raise SarError(f"{paths[0] if paths else 'settings'}: {'; '.join(faults)}")
+        folder = Path(str(table.get("path")).split("*")[0])
+        table.setdefault("name", folder.name or "source")
+    try:
+        settings = Settings(sources=tables, **store)
+    except ValidationError as e:
+        raise SarError(f"{page}: {explain(e, _FIELDS)}") from e
+    missing = [f"source {source.name!r}: nothing at {source.path}"
+               for source in settings.sources if not expand(source.path)]
+    if missing or not tables:
+        raise SarError(f"{page}: {'; '.join(missing) or 'no source'}")
     return settings
 
 
-def _make(cls, table, where, faults):
-    "Return the table as a dataclass, or note its faults."
-    try:
-        return cls(**table)
-    except ValidationError as e:
-        faults.append(where + explain(e, [f.name for f in fields(cls)]))
+_FIELDS = [field.name for field in (*fields(Settings), *fields(Source))]
 
 
 def _read_page(path):
@@ -163,17 +155,12 @@ def _read_page(path):
         page = tomllib.loads(Path(path).read_text("utf8"))
     except (OSError, ValueError) as e:
         raise SarError(f"{path}: not readable as TOML ({e})") from e
-    unknown = sorted(set(page) - {"store", "source"})
-    if unknown:
-        raise SarError(f"{path}: unknown table {', '.join(unknown)}; "
-                       "there are [store] and [[source]]")
     tables = page.get("source", [])
-    if not isinstance(tables, list):
-        raise SarError(f"{path}: write [[source]], in double brackets, once for each")
+    if set(page) - {"store", "source"} or not isinstance(tables, list):
+        raise SarError(f"{path}: there is one table [store], and for each source one "
+                       "[[source]], in double brackets; this has " + ", ".join(page))
     for table in tables:
-        if not isinstance(table.get("path"), str):
-            raise SarError(f"{path}: a source without a path ({table})")
-        if not is_address(table["path"]):
+        if "path" in table and not is_address(table["path"]):
             table["path"] = str(Path(path).parent / table["path"])     # beside the page
     return tables, page.get("store", {})
 

@@ -58,8 +58,8 @@ def summary(store):   # folder
     rejected = Counter(notes["counts"])
     rejected.pop("kept", 0)
     skipped = [f"  skipped: {why}" for why in list(notes["skipped"].values())[:10]]
-    scenes = f"scenes         {notes['scenes']:,} used, {notes['scenes_skipped']:,} skipped"
-    return [*lines, _format("rejected", rejected), scenes, *skipped]
+    scenes = {"used": notes["scenes"], "skipped": notes["scenes_skipped"]}
+    return [*lines, _format("rejected", rejected), _format("scenes", scenes), *skipped]
 
 
 def _format(name, counts):
