@@ -165,12 +165,12 @@ def test_a_list_is_checked_before_the_first_byte():
     good = "a" * 32
     for text, why in [
             ("", "no line in it"),
-            ("http://h/a.tar", "line 1: a checksum and an address"),
-            (f"# x\n{good} h/a.tar", "line 2: a checksum and an address"),
-            (f"{good}z http://h/a.tar", "is no MD5"),
-            (f"{'x' * 32} http://h/a.tar", "is no MD5"),
-            (f"{good} http://h/", "names no file"),
-            (f"{good} http://h/%2e%2e", "names no file"),
+            ("http://h/a.tar", "line 1: a checksum (MD5"),
+            (f"# x\n{good} h/a.tar", "line 2: a checksum (MD5"),
+            (f"{good}z http://h/a.tar", "a checksum (MD5"),
+            (f"{'x' * 32} http://h/a.tar", "a checksum (MD5"),
+            (f"{good} http://h/", "the address of a file"),
+            (f"{good} http://h/%2e%2e", "the address of a file"),
             (f"{good} http://h/a.tar\n{good} http://i/a.tar", "line 2: a second file"),
             (f"{good} http://h/a.tar\n{good} http://h/a.zip", "a second file a.zip"),
             ]:

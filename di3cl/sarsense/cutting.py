@@ -138,20 +138,20 @@ def reasons(x,      # (n, C, S, S) in the unit of the source
             valid,  # (n, 1, S, S) bool
             s):     # Settings
     "Return why tiles are rejected as measured: '', 'no data' or 'cut off', n of them."
-    x, valid = x.numpy(), valid.numpy()
-    has, ends = _count(valid)[:, 0], np.zeros(len(x))
-    for find, beyond in ((np.min, np.inf), (np.max, -np.inf)):
-        known = x if valid.all() else np.where(valid, x, beyond)
-        end = find(known, (2, 3), keepdims=True)
-        ends = np.maximum(ends, _count(known == end).max(1))
-    empty = has < max(s.min_valid * valid[0].size, 1)
-    return np.select([empty, ends > s.max_saturated * has], ["no data", "cut off"], "")
+    share, at_end = _share(valid), []
+    for find, beyond in ((torch.amin, torch.inf), (torch.amax, -torch.inf)):
+        known = x if share.min() == 1 else x.masked_fill(~valid, beyond)
+        at_end.append(_share(known == find(known, (2, 3), True)))
+    cut_off = np.maximum(*at_end) > s.max_saturated * share
+    empty = (share == 0) | (share < s.min_valid)
+    return np.select([empty, cut_off], ["no data", "cut off"], "")
 
 
-def _count(mask):
-    "Count what is true in each channel of each tile, (n, C); quicker than a sum."
-    n, c = mask.shape[:2]
-    return np.reshape([np.count_nonzero(m) for m in mask.reshape(n * c, -1)], (n, c))
+def _share(mask):
+    "Return the share of true pixels in each tile, of its channels the largest."
+    # quicker than a mean
+    counts = [[np.count_nonzero(c) for c in tile] for tile in mask.numpy()]
+    return np.max(counts, 1) / mask[0, 0].numel()
 
 
 def late_reasons(y,       # (n, C, S, S) in the unit of the store, before rounding
@@ -159,12 +159,10 @@ def late_reasons(y,       # (n, C, S, S) in the unit of the store, before roundi
                  s):      # Settings
     "Return why tiles are rejected as converted: '', 'cut off' or 'constant'."
     variance = y.square().mean((2, 3)) - y.mean((2, 3)).square()
-    constant = (variance.amin(1) < s.min_spread ** 2).numpy()
-    if not source.stretch:
-        return np.where(constant, "constant", "")
-    beyond = _count(((y <= 0) | (y >= 255)).numpy()).max(1)
-    cut_off = beyond > s.max_saturated * y[0, 0].numel()
-    return np.select([cut_off, constant], ["cut off", "constant"], "")
+    constant = variance.amin(1).numpy() < s.min_spread ** 2
+    cut_off = _share((y <= 0) | (y >= 255)) > s.max_saturated
+    stretched = np.full(len(y), bool(source.stretch))
+    return np.select([cut_off & stretched, constant], ["cut off", "constant"], "")
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #2c6c8440
 def local_looks(x,      # (n, C, S, S) in `unit`
@@ -239,37 +237,30 @@ def cut(header,   # a SceneHeader
 
 def _cut_part(data, valid, unit, place, header, source, s):
     "Cut a part of a window: judge, average, convert, judge again, describe."
-    step, names = s.size * source.average, ["+".join(header.names)]
+    step = s.size * source.average
     x, valid = to_tiles(data, step), to_tiles(valid[None], step)
-    corners = np.mgrid[:data.shape[1]:step, :data.shape[2]:step].reshape(2, -1).T
-    corners += place
+    grid = np.mgrid[:data.shape[1]:step, :data.shape[2]:step]
+    corners = grid.reshape(2, -1).T + place
+    names = ["+".join(header.names)]
     if s.channels == ("any",):                        # each band is a tile of its own
         names = header.names
         x, valid = x.flatten(0, 1)[:, None], valid.repeat_interleave(len(names), 0)
         corners = corners.repeat(len(names), 0)
-    names = np.resize(np.array(names, object), len(x))
-    why = reasons(x, valid, s)
-    rejected, counts = _examples(x, valid, why), Counter(why.tolist())
-    if not counts.pop("", 0):
-        return Cut([], [], rejected, counts)
-    if any(why):
-        keep = why == ""
-        x, valid, corners, names = x[keep], valid[keep], corners[keep], names[keep]
-    rows = {"unit": unit, "polarisation": names}
+    rows = {"unit": unit, "polarisation": np.resize(np.array(names, object), len(x))}
+    early = reasons(x, valid, s)
     if source.average > 1:
         x, valid, unit = average_power(x, valid, unit, source.average)
-    y = convert(x, unit, s.unit, source)
-    share = _count(valid.numpy())[:, 0] / valid[0].numel()
-    for k in np.flatnonzero(share < 1):
+    y, share = convert(x, unit, s.unit, source), _share(valid)
+    for k in np.flatnonzero((share > 0) & (share < 1)):
         y[k] = fill_invalid(y[k], valid[k, 0])
-    why = late_reasons(y, source, s)
-    rejected += _examples(y, valid, why)
-    counts.update(why.tolist())
+    why = np.where(early == "", late_reasons(y, source, s), early)
+    counts = Counter(why.tolist())
     counts["kept"] = counts.pop("", 0)
     rows |= _describe(x, y, unit, corners, header, source, step) | {"valid": share}
     tiles, rows = pack(y, s.unit), _as_rows(rows, len(y))
     kept = np.flatnonzero(why == "")
-    return Cut([tiles[k] for k in kept], [rows[k] for k in kept], rejected, counts)
+    return Cut([tiles[k] for k in kept], [rows[k] for k in kept],
+               _examples(y, valid, why), counts)
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #391f37c7
 def _describe(x, y, unit, corners, header, source, step):
@@ -307,15 +298,14 @@ def bounds(raster,  # a Header
     lon = np.where(np.ptp(lon, 0) > 180, lon % 360, lon)       # across the date line
     return np.stack([lon.min(0), lat.min(0), lon.max(0), lat.max(0)])
 
-# %% ../../nbs/library/sarsense/cutting.ipynb #2d4d0fa7
-def thumbnails(x,       # (n, C, S, S)
+# %% ../../nbs/library/sarsense/cutting.ipynb #f8c24315
+def thumbnails(y,       # (n, C, S, S)
                valid):  # (n, 1, S, S) bool
     "Return (n, 32, 32) uint8 pictures of first channels, black where there is no data."
-    least = x[:, :1].masked_fill(~valid, torch.inf).amin((2, 3), keepdim=True)
-    known = torch.where(valid, x[:, :1], least).nan_to_num(0, 0, 0)
-    small = adaptive_avg_pool2d(known, 32)[:, 0]
-    low, high = small.amin((1, 2), True), small.amax((1, 2), True)
-    return ((small - low) / (high - low).clamp(min=1e-9) * 255).byte().numpy()
+    y = y[:, :1]
+    small = adaptive_avg_pool2d(y.where(valid, y.amin((2, 3), keepdim=True)), 32)[:, 0]
+    small -= small.amin((1, 2), True)
+    return (small / small.amax((1, 2), True).clamp(min=1e-9) * 255).byte().numpy()
 
 
 def _examples(x, valid, why, each=3):

@@ -17,7 +17,7 @@ import glob
 import os
 import re
 import tomllib
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -138,15 +138,13 @@ def read_settings(*paths,      # one .toml, or rasters, folders and globs
     try:
         settings = Settings(sources=tables, **store)
     except ValidationError as e:
-        raise SarError(f"{page}: {explain(e, _FIELDS)}") from e
+        known = [*Settings.__annotations__, *Source.__annotations__]
+        raise SarError(f"{page}: {explain(e, known)}") from e
     missing = [f"source {source.name!r}: nothing at {source.path}"
                for source in settings.sources if not expand(source.path)]
     if missing or not tables:
         raise SarError(f"{page}: {'; '.join(missing) or 'no source'}")
     return settings
-
-
-_FIELDS = [field.name for field in (*fields(Settings), *fields(Source))]
 
 
 def _read_page(path):
@@ -201,7 +199,7 @@ def recognise(files):   # paths
 class Scene(NamedTuple):
     "Rasters of one ground: a file of many bands, or a file a band."
     paths: tuple
-    names: tuple        # of the bands, as far as the layout or the settings say
+    names: tuple        # of the bands of each, as far as layout or settings say
 
 
 def expand(path):   # of a source: a file, a folder, a glob or an address
@@ -229,7 +227,7 @@ def _matches(path, source, patterns):
         names.append(os.path.relpath(path, source.path))
     return any(fnmatch.fnmatch(name, p) for name in names for p in patterns)
 
-# %% ../../nbs/library/sarsense/sources.ipynb #ebc2fcac
+# %% ../../nbs/library/sarsense/sources.ipynb #6ddc176e
 def find_scenes(source):   # a Source
     "Return (scenes, the source with what its layout says filled in)."
     files = list_files(source)
@@ -252,8 +250,8 @@ def find_scenes(source):   # a Source
     for _, parts in sorted(found.items()):
         if len(parts) > 1:
             parts.sort(key=lambda part: ("VV VH HH HV".find(part[0][0]), part[1]))
-        bands, paths = zip(*parts)
-        scenes.append(Scene(paths, sum(bands, ())))
+        names, paths = zip(*parts)
+        scenes.append(Scene(paths, names))
     return scenes, replace(source, layout=name, unit=source.unit or layout.unit,
                            sensor=source.sensor or layout.sensor or "unknown")
 
@@ -282,8 +280,8 @@ def read_scene_header(scene,      # a Scene
     headers = [read_header(path) for path in scene.paths]
     _check_place(scene.paths[0], headers, source)
     bands = [(name, path, number)
-             for k, path in enumerate(scene.paths)
-             for number, name in enumerate(_band_names(scene, k, headers[k]), 1)]
+             for path, names, header in zip(*scene, headers)
+             for number, name in enumerate(_band_names(path, names, header), 1)]
     names = [name for name, *_ in bands]
     if channels != ("any",):
         if set(channels) - set(names):
@@ -307,19 +305,16 @@ def file_stamp(path):   # of a file, or an address
     about = os.stat(path)
     return path, about.st_size, about.st_mtime_ns
 
-# %% ../../nbs/library/sarsense/sources.ipynb #5bfc75f9
-def _band_names(scene, k, header):
-    "Return the names of the bands of file `k` of a scene."
-    single = len(scene.paths) == 1
-    names = scene.names if single else scene.names[k:k + 1]
+# %% ../../nbs/library/sarsense/sources.ipynb #3d53b605
+def _band_names(path, names, header):
+    "Return the names of the bands of a file: one for a grey picture of three bands."
     if not names and all(header.names):
         names = header.names
     if not names and header.count == 1:
         names = ("unknown",)
-    grey = single and (len(names), header.count) == (1, 3)
-    if len(names) != header.count and not grey:
-        raise SarError(f"{scene.paths[k]}: {header.count} bands and {len(names)} names;"
-                       " name them in the settings: bands = [...]")
+    if len(names) != header.count and (len(names), header.count) != (1, 3):
+        raise SarError(f"{path}: {header.count} bands and {len(names)} names; "
+                       "name them in the settings: bands = [...]")
     return names
 
 
