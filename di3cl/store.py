@@ -252,7 +252,10 @@ def stored_tile(self: StoreTiles,
     if key not in self._files:
         if len(self._files) >= 256:                       # the oldest makes room
             self._files.pop(next(iter(self._files)))[0].close()
-        self._files[key] = self._open_shard(key)
+        file = open(self.store / "shards" / f"{key}.npy", "rb")
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        self._files[key] = file, file.tell()
     file, start = self._files[key]
     tile = np.empty((self.channels, self.stored, self.stored), DTYPES[self.unit][0])
     got = os.preadv(file.fileno(), [tile], start + int(self._index[i]) * tile.nbytes)
@@ -261,21 +264,6 @@ def stored_tile(self: StoreTiles,
     if zlib.crc32(tile) != self._crc[i]:
         raise ValueError("its checksum differs")
     return tile
-
-
-@patch
-def _open_shard(self: StoreTiles, key):
-    "Return (open file, where its pixels begin)."
-    file = open(self.store / "shards" / f"{key}.npy", "rb")
-    try:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if shape[1:] != (self.channels, self.stored, self.stored):
-            raise ValueError(f"the shard's tiles are {shape[1:]}")
-        return file, file.tell()
-    except ValueError:
-        file.close()
-        raise
 
 # %% ../nbs/library/data/store.ipynb #0c501b49
 @patch
@@ -305,7 +293,7 @@ def _sound_tile(self: StoreTiles, i):
         except (OSError, ValueError) as why:
             self._skip(j, why)
     raise SarError(f"{self.store}: 100 damaged tiles in a row; "
-                   f"see which: di3cl tiles verify {self.store}")
+                   "di3cl tiles verify names them")
 
 
 @patch
@@ -319,8 +307,7 @@ def _skip(self: StoreTiles, i, why):
         _log.warning(f"{self.store}: skipped ({n}): {self.skipped[i]}")
     if n > self.max_bad * len(self):
         raise SarError(f"{self.store}: {n} of {len(self)} tiles are damaged, more than "
-                       f"max_bad={self.max_bad:.0%} allows. "
-                       f"See which: di3cl tiles verify {self.store}")
+                       "max_bad allows. di3cl tiles verify names them")
 
 # %% ../nbs/library/data/store.ipynb #8d2a59d1
 def verify(store):   # folder

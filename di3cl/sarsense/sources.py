@@ -17,6 +17,7 @@ import glob
 import os
 import re
 import tomllib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -189,11 +190,13 @@ PRODUCT_BANDS = {"SV": ("VV",), "SH": ("HH",), "DV": ("VV", "VH"), "DH": ("HH", 
 
 def recognise(files):   # paths
     "Return the layout that a third of the files follow (others are masks), or `files`."
-    files = files[:3000]
-    hits = {name: sum(bool(re.match(layout.pattern, "/" + f)) for f in files)
-            for name, layout in LAYOUTS.items() if name != "files"}
-    best = max(hits, key=hits.get)
-    return best if hits[best] * 3 >= len(files) else "files"
+    some = files[:3000]
+    hits = Counter(name for file in some for name, layout in LAYOUTS.items()
+                   if name != "files" and re.match(layout.pattern, "/" + file))
+    for name, n in hits.most_common(1):
+        if n * 3 >= len(some):
+            return name
+    return "files"
 
 # %% ../../nbs/library/sarsense/sources.ipynb #1b2b884d
 class Scene(NamedTuple):

@@ -120,8 +120,10 @@ def explain(error,       # pydantic's ValidationError
 def _explain_one(wrong, known):
     "One of pydantic's findings, beginning with the name of the setting."
     name = ".".join(map(str, wrong["loc"]))
-    if not name:
-        return str(wrong["ctx"]["error"])
+    if wrong["type"] == "value_error":            # one of our own
+        return f"{name}: {wrong['ctx']['error']}".removeprefix(": ")
+    if wrong["type"] == "missing":
+        return f"{name} is missing"
     if wrong["type"] == "unexpected_keyword_argument":
         return f"there is no setting {name}; there are {', '.join(known)}"
     return f"{wrong['msg'].replace('Input', name)}, not {wrong['input']!r}"
