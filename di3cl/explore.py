@@ -9,7 +9,8 @@ Docs: https://di3cl.github.io/di3cl/guides/explore.html.md"""
 __all__ = ['OPERATORS', 'STAGES', 'TILES', 'BATCH', 'STEPS', 'VIEW', 'SIDE', 'Explorer',
            'canvas', 'draw_views', 'explore_views', 'untrained', 'draw_contours',
            'explore_contours', 'lee', 'draw_speckle', 'explore_speckle', 'Walk', 'walk',
-           'draw_info_nce', 'explore_info_nce', 'blend_map', 'draw_map', 'explore_map']
+           'draw_info_nce', 'explore_info_nce', 'sure_labels', 'draw_map',
+           'explore_map']
 
 # %% ../nbs/guides/explore.ipynb #4da40735
 import base64, math
@@ -20,7 +21,7 @@ import numpy as np, torch, torch.nn.functional as F
 from IPython.core.pylabtools import print_figure
 from ipywidgets import (FloatLogSlider, FloatRangeSlider, Image, SelectMultiple,
                         fixed, interactive)
-from matplotlib.colors import to_rgb
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -343,25 +344,13 @@ def explore_info_nce():
                     negatives=(1, 96), seed=(0, 9), tile=(0, TILES - 1))
 
 # %% ../nbs/guides/explore.ipynb #c4963c85
-def blend_map(scores,           # (K, H, W) logits: softmax makes probabilities of them
-              image,            # (H, W) or (1, H, W), any unit
-              palette=PALETTE,  # K colours
-              threshold=0.0,    # a pixel of less probability stays without colour
-              blend=0.6,        # share of the colour
-              only=None):       # class numbers, others stay without colour; None: all
-    "Return (H, W, 3) RGB in [0, 1], and the (K,) shares of the scene in each colour."
-    image, n = image.float().reshape(image.shape[-2:]), len(palette)
-    if scores.shape != (n, *image.shape):
-        raise SarError(f"scores must be {(n, *image.shape)} for {n} colours and this "
-                       f"image, not {tuple(scores.shape)}")
+def sure_labels(scores,         # (K, H, W) logits: softmax makes probabilities of them
+                threshold=0.0,  # a pixel of less probability is left open
+                only=None):     # class numbers, others are left open; None: all
+    "Return the (H, W) best class of each pixel, and whether it is to be coloured."
     sure, label = scores.float().softmax(0).max(0)
-    only = range(n) if only is None else only
-    shown = (sure >= threshold) & torch.isin(label, torch.tensor([*only]).long())
-    lo, hi = np.percentile(image, (2, 98))
-    grey = ((image - lo) / max(hi - lo, 1e-12)).clamp(0, 1)[..., None]
-    colour = torch.tensor([to_rgb(c) for c in palette])[label]
-    shares = label[shown].bincount(minlength=n) / label.numel()
-    return torch.lerp(grey.expand_as(colour), colour, blend * shown[..., None]), shares
+    only = range(len(scores)) if only is None else only
+    return label, (sure >= threshold) & torch.isin(label, torch.tensor([*only]).long())
 
 # %% ../nbs/guides/explore.ipynb #f225e819
 SIDE = 512   # a longer side is thinned to this for the screen
@@ -374,13 +363,18 @@ def draw_map(scores,           # (K, H, W) logits
              blend=0.6,        # share of the colour
              only=None):       # names of the classes to colour; None: all
     "Draw the map over its image, with a legend that counts, as a Figure."
-    thin = (..., *[slice(None, None, math.ceil(max(image.shape[-2:]) / SIDE))] * 2)
+    want = (len(classes), *image.shape[-2:])
+    if scores.shape != want:
+        raise SarError(f"scores must be {want} for {want[0]} classes and this image, "
+                       f"not {tuple(scores.shape)}")
+    thin = (..., *[slice(None, None, math.ceil(max(want[1:]) / SIDE))] * 2)
     only = [classes.index(name) for name in (classes if only is None else only)]
-    rgb, shares = blend_map(scores[thin], image[thin], palette, threshold, blend, only)
+    label, chosen = sure_labels(scores[thin], threshold, only)
     fig = Figure(figsize=(7.4, 5))
-    ax = fig.add_axes((0.01, 0.01, 0.66, 0.98))
-    ax.imshow(rgb.numpy(), interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
+    ax = show(image[thin], fig.add_axes((0.01, 0.01, 0.66, 0.98)))
+    ax.imshow(label, ListedColormap(palette), vmin=0, vmax=len(palette) - 1,
+              alpha=(blend * chosen).numpy(), interpolation="nearest")
+    shares = label[chosen].bincount(minlength=len(palette)) / label.numel()
     legend = [Patch(color=color, label=f"{name} {share:.1%}")
               for color, name, share in zip(palette, classes, shares)]
     legend.append(Patch(fill=False, label=f"left open {1 - shares.sum():.1%}"))

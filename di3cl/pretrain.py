@@ -18,6 +18,7 @@ import math
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from signal import Signals
@@ -328,7 +329,8 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
             if rank() == 0:
                 save_weights(
                     model, out / "weights.safetensors", pairs.preprocess,
-                    data=str(data), fingerprint=tiles.fingerprint, seed=seed,
+                    config=asdict(c), data=str(data),
+                    fingerprint=tiles.fingerprint, seed=seed,
                     pairs=c.pairs)
                 plot_curves(out).savefig(out / "curves.png", dpi=110)
     model = copy.deepcopy(model) if compile else model   # a copy is not compiled

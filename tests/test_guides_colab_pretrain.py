@@ -21,72 +21,67 @@ ROOT = next(
 
 
 def test_installing_leaves_the_torch_that_is_there():
-    def install_here():
-        "Install this checkout into a new environment that sees the packages of this one, di3cl aside."
-        with tempfile.TemporaryDirectory() as folder:
-            venv.create(folder, with_pip=False)
-            python = Path(folder) / ("Scripts" if os.name == "nt" else "bin") / "python"
-            site = Path(
-                subprocess.run(
-                    [
-                        python,
-                        "-c",
-                        "import sysconfig; print(sysconfig.get_path('purelib'))",
-                    ],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                ).stdout.strip()
-            )
-            (site / "there.pth").write_text(sysconfig.get_path("purelib") + "\n")
-            source = shutil.copytree(
-                ROOT,
-                Path(folder) / "di3cl",
-                ignore=lambda at, names: (
-                    names
-                    if Path(at).name
-                    in ("nbs", "tests", ".git", "runs", "benchmarks", ".venv")
-                    else []
-                ),
-            )
-            done = subprocess.run(
-                [python, "-m", "pip", "install", "--quiet", f"{source}[segment]"],
-                capture_output=True,
-                text=True,
-            )
-            said = subprocess.run(
-                [
-                    python,
-                    "-c",
-                    "import torch, torchvision, di3cl.encoder; print(torch.__version__, torchvision.__version__, di3cl.__file__, sep='|')",
-                ],
-                capture_output=True,
-                text=True,
-                cwd=folder,
-            )
-            return (
-                done,
-                said,
-                sorted(p.name.split("-")[0] for p in site.glob("*.dist-info")),
-                site,
-            )
+    LEFT_OUT = ("nbs", "tests", ".git", "runs", "benchmarks", ".venv")
+
+
+    def left_out(at, names):
+        return names if Path(at).name in LEFT_OUT else []
+
+
+    def install_here(folder):
+        "Install this checkout beside the packages of this environment, di3cl aside."
+        venv.create(folder, with_pip=False)
+        python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+        def call(*words, cwd=folder):
+            words = [python, *words]
+            return subprocess.run(words, capture_output=True, text=True, cwd=cwd)
+
+        purelib = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        site = Path(call("-c", purelib).stdout.strip())
+        (site / "there.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        source = shutil.copytree(ROOT, folder / "di3cl", ignore=left_out)
+        done = call("-m", "pip", "install", "--quiet", f"{source}[segment]")
+        (folder / "empty").mkdir()
+        versions = "torch.__version__, torchvision.__version__, di3cl.__file__"
+        code = f"import torch, torchvision, di3cl.encoder; print({versions}, sep='|')"
+        return done, call("-c", code, cwd=folder / "empty"), site
 
 
     if "PYTEST_CURRENT_TEST" in os.environ:  # once is enough: not in the notebook
-        done, said, new, site = install_here()
+        with tempfile.TemporaryDirectory() as d:
+            done, said, site = install_here(Path(d))
+            new = {p.name.split("-")[0] for p in site.glob("*.dist-info")}
         if done.returncode and ("setuptools" in done.stderr or "onnect" in done.stderr):
-            pytest.skip(
-                f"no package index to build from: {done.stderr.strip().splitlines()[-1]}"
-            )
+            why = done.stderr.strip().splitlines()[-1]
+            pytest.skip(f"no package index to build from: {why}")
         test_eq((done.returncode, said.returncode), (0, 0))
-        torch_there, torchvision_there, where = said.stdout.strip().split("|")
-        test_eq(
-            (torch_there, torchvision_there),
-            (torch.__version__, torchvision.__version__),
-        )
-        assert where.startswith(str(site)) and not {"torch", "torchvision"} & set(
-            new
-        ), new
+        *found, where = said.stdout.strip().split("|")
+        test_eq(found, [torch.__version__, torchvision.__version__])
+        assert where.startswith(str(site)) and not {"torch", "torchvision"} & new, new
+
+
+def storage(name):  # of a folder
+    "A folder on Google Drive when this is Colab, else a temporary one."
+    try:
+        from google.colab import drive
+    except ImportError:
+        return Path(tempfile.mkdtemp()) / name
+    drive.mount("/content/drive")
+    return Path("/content/drive/MyDrive/di3cl") / name
+
+
+def download(*paths):  # files, or folders, which are packed
+    "Hand files to the browser when this is Colab; else say where they are."
+    for path in map(Path, paths):
+        if path.is_dir():
+            path = Path(shutil.make_archive(path, "zip", path))
+        try:
+            from google.colab import files
+        except ImportError:
+            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        else:
+            files.download(str(path))
 
 
 def test_storage_and_downloads_in_colab_and_elsewhere():

@@ -232,37 +232,50 @@ def test_answer_the_floor():
     test_close((floor(0.2), floor(1.0)), (0.000045, 0.127), eps=5e-4)
 
 
+def test_only_what_is_sure_enough_is_coloured():
+    scores = torch.zeros(3, 2, 2)
+    scores[0, 0] = 4  # upper row surely class 0
+    scores[2, 1] = 1  # lower row perhaps class 2
+
+
+    def shown(**kw):
+        label, chosen = sure_labels(scores, **kw)
+        test_eq(label.tolist(), [[0, 0], [2, 2]])
+        return chosen.any(1).tolist()
+
+
+    test_eq(shown(), [True, True])
+    test_eq(shown(threshold=0.8), [True, False])  # e / (e + 2) = 0.58 is not enough
+    test_eq(shown(only=[2]), [False, True])
+    test_eq(shown(only=[]), [False, False])
+
+
 def test_blending_is_what_it_says():
     scores, image = torch.zeros(3, 2, 2), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     scores[0, 0] = 4  # upper row surely class 0
     scores[2, 1] = 1  # lower row perhaps class 2
 
 
-    def see(**kw):
-        rgb, shares = blend_map(scores, image, ("#f00", "#0f0", "#00f"), **kw)
-        return rgb.tolist(), shares.tolist()
+    def overlay(**kw):
+        fig = draw_map(scores, image, ("a", "b", "c"), ("#f00", "#0f0", "#00f"), **kw)
+        colours = fig.axes[0].images[1]
+        texts = [t.get_text() for t in fig.legends[0].get_texts()]
+        rgb = colours.to_rgba(colours.get_array())[..., :3]
+        return rgb.tolist(), colours.get_alpha().tolist(), texts
 
 
-    rgb, shares = see(blend=1.0)
+    rgb, alpha, texts = overlay(blend=0.25)
     test_eq(rgb, [[[1, 0, 0]] * 2, [[0, 0, 1]] * 2])
-    test_eq(shares, [0.5, 0, 0.5])
-    rgb, shares = see(blend=1.0, threshold=0.8)  # e / (e + 2) = 0.58 is not enough
-    test_eq(rgb[1], [[1, 1, 1], [0, 0, 0]])
-    test_eq(shares, [0.5, 0, 0])
-    test_eq(see(blend=1.0, only=[2])[1], [0, 0, 0.5])
-    test_eq(see(only=[])[1], [0, 0, 0])
-    test_close(see(blend=0.25)[0][0][1], [1, 0.75, 0.75])  # white with a quarter of red
+    test_eq(alpha, [[0.25, 0.25]] * 2)
+    test_eq(texts, ["a 50.0%", "b 0.0%", "c 50.0%", "left open 0.0%"])
+    rgb, alpha, texts = overlay(blend=1.0, threshold=0.8)
+    test_eq((alpha, texts[-1]), ([[1, 1], [0, 0]], "left open 50.0%"))
 
 
-def test_scores_must_fit_image_and_colours():
-    test_fail(
-        lambda: blend_map(torch.zeros(10, 4, 5), torch.zeros(4, 4)),
-        contains="(10, 4, 4)",
-    )
-    test_fail(
-        lambda: blend_map(torch.zeros(2, 4, 4), torch.zeros(4, 4)),
-        contains="10 colours",
-    )
+def test_scores_must_fit_image_and_classes():
+    x = torch.zeros(4, 4)
+    test_fail(lambda: draw_map(torch.zeros(10, 4, 5), x), contains="(10, 4, 4)")
+    test_fail(lambda: draw_map(torch.zeros(2, 4, 4), x), contains="10 classes")
 
 
 def test_every_control_of_the_map_changes_the_picture():
@@ -271,7 +284,6 @@ def test_every_control_of_the_map_changes_the_picture():
     check_controls(explore_map(scores, image), threshold=0.4, blend=0.1, only=["water"])
     fig = draw_map(scores, image, only=[])  # nothing chosen is no error
     assert fig.legends[0].get_texts()[-1].get_text() == "left open 100.0%"
-    assert not blend_map(scores, image, only=[])[1].any()
 
 
 def test_large_scenes_are_thinned_and_other_classes_named():

@@ -13,18 +13,9 @@ from fastcore.test import *
 def test_demo_leaves_what_it_promises():
     out = Path(tempfile.mkdtemp()) / "first"
     (result,) = demo(out, n_sim=128, pairs=640, batch=32, queue_size=256, device="cpu")
-    test_eq(
-        {p.name for p in out.iterdir()},
-        {
-            "config.json",
-            "metrics.csv",
-            "checkpoints",
-            "weights.safetensors",
-            "curves.png",
-            "probe.json",
-            "method.png",
-        },
-    )
+    want = {"config.json", "config.toml", "metrics.csv", "checkpoints", "curves.png"}
+    want |= {"weights.safetensors", "probe.json", "method.png"}
+    test_eq({p.name for p in out.iterdir() if p.name[0] != "."}, want)
     test_eq(json.loads((out / "probe.json").read_text()), result)
     for name in ("image statistics", "before", "after"):
         assert 0 < result[name][1] <= result[name][0] <= result[name][2] < 1

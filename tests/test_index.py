@@ -13,32 +13,25 @@ ROOT = next(
 
 
 def test_the_numbers_of_the_first_page_are_those_of_the_files():
-    text = "\n".join(
-        "".join(c["source"])
-        for c in json.loads((ROOT / "nbs/index.ipynb").read_text())["cells"]
-        if c["cell_type"] == "markdown"
-    )
-
-
     def record(name):
         return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
 
 
-    demo = record("demo")["results"]
-    assert (
-        f"accuracy of {demo['before'][0]:.2f} before training and {demo['after'][0]:.2f} after it; a dozen image statistics reach {demo['image statistics'][0]:.2f}"
-        in text
+    cells = json.loads((ROOT / "nbs/index.ipynb").read_text())["cells"]
+    prose = ("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    text = "\n".join(prose)
+    results = record("demo")["results"]
+    before, after, plain = (
+        f"{results[who][0]:.2f}" for who in ("before", "after", "image statistics")
     )
+    assert f"accuracy of {before} before training and {after} after it" in text
+    assert f"a dozen image statistics reach {plain}" in text
     kill = record("kill_and_resume")
-    assert (
-        kill["bit_equal"]
-        and f"Killed {len(kill['kills'])} times in {kill['steps']} steps" in text
-    )
+    assert kill["bit_equal"]
+    assert f"Killed {len(kill['kills'])} times in {kill['steps']} steps" in text
     store = record("sarsense")
-    assert (
-        f"open in {store['opening']['CPU seconds to open']:.1f} processor seconds"
-        in text
-        and store["killed"]["damaged tiles ever seen"] == 0
-        and f"{store['killed']['moments']} kills" in text
-    )
+    seconds = store["opening"]["CPU seconds to open"]
+    assert f"open in {seconds:.1f} processor seconds" in text
+    assert store["killed"]["damaged tiles ever seen"] == 0
+    assert f"{store['killed']['moments']} kills" in text
     assert (ROOT / "nbs/images/method.png").exists() and "\n./run test\n" in text

@@ -24,43 +24,39 @@ def typed(line):
 
 
 def tree():
-    return {
-        p.relative_to(place): p.is_file() and (p.stat().st_size, p.stat().st_mtime_ns)
-        for p in place.rglob("*")
-    }
+    found = {}
+    for p in place.rglob("*"):
+        found[p] = p.is_file() and (p.stat().st_size, p.stat().st_mtime_ns)
+    return found
+
+
+def add_row(what, line, said, code):
+    line = line.replace(f" {SMALL}", "").replace(" --out run", "")
+    TABLE.append((what, line, said.strip(), code))
 
 
 def refused(what, line, *says):
-    "`line` must end in one line that says all of these, exit code 2, and the folder as it was."
+    "Check that `line` ends in one line and exit code 2, and leaves the folder alone."
     before = tree()
     got = typed(line)
     assert got.code == 2, (got.code, got.out, got.err)
-    assert got.err.startswith("di3cl: ") and got.err.count("\n") == 1 and not got.out, (
-        got.err
-    )
+    assert got.err.startswith("di3cl: ") and got.err.count("\n") == 1, got.err
+    assert not got.out, got.out
     for s in says:
         assert s in got.err, (s, got.err)
     test_eq(tree(), before)
-    TABLE.append(
-        (
-            what,
-            line.replace(f" {SMALL}", "").replace(" --out run", ""),
-            got.err.strip(),
-            got.code,
-        )
-    )
+    add_row(what, line, got.err, got.code)
+
+
+def even(seed=0):
+    "Even ground of 48 x 48 pixels in intensity, (1, 48, 48)."
+    rng = np.random.default_rng(seed)
+    return rng.gamma(4, 1 / 4, (1, 48, 48)).astype("float32")
 
 
 def image(name, x=None, driver="GTiff", **kw):
-    "Write (C, H, W), or even ground of 48 x 48 pixels in intensity, into `place`; returns the path."
-    return write_raster(
-        place / name,
-        np.random.default_rng(0).gamma(4, 1 / 4, (1, 48, 48)).astype("float32")
-        if x is None
-        else x,
-        driver,
-        **kw,
-    )
+    "Write (C, H, W), or even ground; return the path."
+    return write_raster(place / name, even() if x is None else x, driver, **kw)
 
 
 def cut(path, share):
@@ -69,11 +65,7 @@ def cut(path, share):
 
 def good(folder, n=12, **kw):
     for k in range(n):
-        image(
-            f"{folder}/{k:02}.tif",
-            np.random.default_rng(k).gamma(4, 1 / 4, (1, 48, 48)).astype("float32"),
-            **kw,
-        )
+        image(f"{folder}/{k:02}.tif", even(k), **kw)
 
 
 def pretrain(data, *more):
@@ -372,136 +364,70 @@ def test_one_damaged_file_among_many():
     (place / "many/05.tif").write_bytes(b"dear diary")
     out = place / "run"
     shutil.rmtree(out, ignore_errors=True)
-    image(
-        "many/sub/größe 1.tif",
-        np.random.default_rng(9).gamma(4, 1 / 4, (1, 48, 48)).astype("float32"),
-    )  # blanks and other letters are no obstacle
+    image("many/sub/größe 1.tif", even(9))  # blanks and other letters are no obstacle
+    words = "pretrain many --unit intensity"
     got = typed(pretrain("many --unit intensity"))
     test_eq(got.code, 0)
-    test_eq(
-        [l for l in got.err.splitlines() if "05.tif" in l],
-        [
-            "skipped (1): many/05.tif: GDAL finds no raster in it; give a GeoTIFF, ENVI, PNG, JPEG or another raster"
-        ],
-    )
-    record = json.loads((place / "run/config.json").read_text())["data"]
+    (line,) = (l for l in got.err.splitlines() if "05.tif" in l)
+    assert line.startswith("skipped (1): many/05.tif: GDAL finds no raster in it; give")
+    record = json.loads((out / "config.json").read_text())["data"]
     test_eq((list(record["skipped"]), record["tiles"]), (["many/05.tif"], 21))
     shutil.rmtree(out)
-    TABLE.append(
-        (
-            "one damaged file among 22",
-            "pretrain many --unit intensity",
-            next(l for l in got.err.splitlines() if "05.tif" in l),
-            0,
-        )
-    )
+    add_row("one damaged file among 22", words, line, 0)
     for k in (7, 8):
         (place / f"many/{k:02}.tif").write_bytes(b"")
     got = typed(pretrain("many --unit intensity").replace("--out run", "--out run2"))
-    assert (
-        got.code == 2
-        and "3 of 22 images cannot be used, more than max_bad=10% allows: mend or remove them. The last: many/08.tif"
-        in got.err.splitlines()[-1]
-        and not (place / "run2").exists()
-    )
-    TABLE.append(
-        (
-            "more than a tenth damaged",
-            "pretrain many --unit intensity",
-            got.err.splitlines()[-1],
-            2,
-        )
-    )
+    assert got.code == 2 and not (place / "run2").exists()
+    last = got.err.splitlines()[-1]
+    assert "3 of 22 images cannot be used, more than max_bad=10% allows: mend" in last
+    assert "or remove them. The last: many/08.tif" in last
+    add_row("more than a tenth damaged", words, last, 2)
 
 
 def test_settings():
     good("data")
-    refused(
-        "a batch larger than the data",
-        pretrain("data --unit intensity").replace(
-            "--batch 4 --pairs 8", "--batch 64 --pairs 64"
-        ),
-        "a batch of 64 is more than the 12 tiles",
-        "lower batch",
-    )
-    refused(
-        "an unknown preset",
-        pretrain("sim --preset huge"),
-        "'--preset': 'huge' is not one of 'tiny', 'small', 'paper'",
-    )
-    refused(
-        "an unknown device",
-        pretrain("sim").replace("cpu", "tpu"),
-        "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'",
-    )
+
+
+    def wrong(what, old, new, *says):  # one thing that is typed otherwise
+        refused(what, pretrain("sim").replace(old, new), *says)
+
+
+    def added(what, words, *says):  # one thing that is typed besides
+        refused(what, pretrain("sim", words), *says)
+
+
+    line = pretrain("data --unit intensity").replace("--batch 4 ", "--batch 64 ")
+    why = "a batch of 64 is more than the 12 tiles"
+    refused("a batch larger than the data", line + " --pairs 64", why, "lower batch")
+    why = "'--preset': 'huge' is not one of 'paper', 'small', 'tiny'"
+    added("an unknown preset", "--preset huge", why)
+    why = "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'"
+    wrong("an unknown device", "cpu", "tpu", why)
     with mock.patch("torch.cuda.is_available", return_value=False):
-        refused(
-            "a device that is not here",
-            pretrain("sim").replace("cpu", "cuda"),
-            "device cuda was asked for and is not here",
-            "--device auto",
-        )
-    refused(
-        "an unknown network",
-        pretrain("sim --arch vgg16"),
-        "unknown arch 'vgg16'",
-        "resnet18",
-    )
-    refused(
-        "an unknown recipe",
-        pretrain("sim --recipe foo"),
-        "'--recipe': 'foo' is not one of",
-    )
-    refused(
-        "a view larger than the tile",
-        pretrain("sim").replace("--view 32", "--view 64"),
-        "a view of 64 pixels",
-        "change view or tile",
-    )
-    refused(
-        "a learning rate that is none",
-        pretrain("sim --lr 0"),
-        "lr 0.0",
-        "must be positive",
-    )
-    refused(
-        "weights of the losses that are none",
-        pretrain("sim --loss-weights 0 0 0"),
-        "not all 0",
-    )
-    refused(
-        "fewer pairs than a batch",
-        pretrain("sim").replace("--pairs 8", "--pairs 3"),
-        "fewer than one batch",
-        "raise pairs",
-    )
-    refused(
-        "a word where a number belongs",
-        pretrain("sim --seed one"),
-        "'--seed'",
-        "valid integer",
-        "di3cl pretrain --help",
-    )
-    refused(
-        "an option that does not exist",
-        pretrain("sim --learning-rate 1"),
-        "No such option",
-        "--learning-rate",
-        "di3cl pretrain --help",
-    )
-    refused(
-        "nothing said about the output",
-        f"pretrain sim {SMALL}",
-        "Missing option '--out'",
-        "di3cl pretrain --help",
-    )
-    refused(
-        "an unknown command",
-        "pretrane sim",
-        "No such command 'pretrane'",
-        "di3cl --help",
-    )
-    refused("an unknown measurement", "bench coffee", "coffee", "views")
+        why = "device cuda was asked for and is not here"
+        wrong("a device that is not here", "cpu", "cuda", why, "--device auto")
+    added("an unknown network", "--arch vgg16", "'--arch': 'vgg16' is not", "resnet18")
+    added("an unknown recipe", "--recipe foo", "'--recipe': 'foo' is not one of")
+    why = "a view of 64 pixels"
+    wrong("a view larger than the tile", "--view 32", "--view 64", why, "change view")
+    why = "lr should be greater than 0, not 0.0"
+    added("a learning rate that is none", "--lr 0", why)
+    added("weights of the losses that are none", "--loss-weights 0 0 0", "are all 0")
+    why = "fewer than one batch"
+    wrong("fewer pairs than a batch", "--pairs 8", "--pairs 3", why, "raise pairs")
+    see = "di3cl pretrain --help"
+    why = "valid integer"
+    added("a word where a number belongs", "--seed one", "'--seed'", why, see)
+    why = "No such option"
+    words = "--learning-rate 1"
+    added("an option that does not exist", words, why, "--learning-rate", see)
+    (place / "my.toml").write_text("learning_rate = 1\n")
+    words = "--config my.toml"
+    added("a setting that does not exist", words, "my.toml: there is no setting")
+    words = f"pretrain sim {SMALL}"
+    refused("nothing said about the output", words, "Missing option '--out'", see)
+    why = "No such command 'pretrane'"
+    refused("an unknown command", "pretrane sim", why, "di3cl --help")
 
 
 def test_a_queue_longer_than_the_data_is_told():
@@ -512,19 +438,10 @@ def test_a_queue_longer_than_the_data_is_told():
         .replace("--out run", "--out queue")
     )
     line = next(l for l in got.err.splitlines() if "queue" in l)
-    assert (
-        got.code == 0
-        and "the queue of 99 keys is longer than an epoch of 12 tiles" in line
-        and "Lower queue_size" in line
-    )
-    TABLE.append(
-        (
-            "a queue larger than the data (goes on)",
-            "pretrain data --unit intensity --queue-size 99",
-            line,
-            0,
-        )
-    )
+    assert got.code == 0 and "Lower queue_size" in line
+    assert "the queue of 99 keys is longer than an epoch of 12 tiles" in line
+    words = "pretrain data --unit intensity --queue-size 99"
+    add_row("a queue larger than the data (goes on)", words, line, 0)
 
 
 def weights():
@@ -653,7 +570,7 @@ def test_weights_that_are_none():
     )
     refused(
         "a pickle, for finetune",
-        "finetune water --task water --weights model.pth --out new_model --size 32 --crop 32",
+        "finetune water --task water --weights model.pth --out new --size 32 --crop 32",
         "model.pth",
         "PyTorch pickle",
     )
@@ -823,40 +740,28 @@ def test_outputs():
 def test_ctrl_c_keeps_the_checkpoint():
     good("data")
     out = place / "stopped"
-    command = [
-        sys.executable,
-        "-m",
-        "di3cl.cli",
-        *pretrain("data --unit intensity")
-        .replace("--out run", "--out stopped")
-        .replace("--pairs 8", "--pairs 4000000")
-        .split(),
-    ]
+    words = pretrain("data --unit intensity").replace("--out run", "--out stopped")
+    words = words.replace("--pairs 8", "--pairs 4000000").split()
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "di3cl.cli", *words],
         cwd=place,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    while (
-        not (out / "metrics.csv").exists()
-        or (out / "metrics.csv").read_text().count("\n") < 3
-    ):
+    table = out / "metrics.csv"
+    while not table.exists() or table.read_text().count("\n") < 3:
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=120)[1]
     test_eq(process.returncode, 130)
     assert "Traceback" not in err
-    line = next(l for l in err.splitlines() if "SIGINT" in l)
-    assert (
-        "stopped by SIGINT after step" in line
-        and "--resume" in line
-        and len(list((out / "checkpoints").glob("*.safetensors"))) > 0
-    )
+    (line,) = (l for l in err.splitlines() if "SIGINT" in l)
+    assert "stopped by SIGINT after step" in line and "--resume" in line
+    assert list((out / "checkpoints").glob("*.safetensors"))
     assert not list(out.rglob("*.tmp"))
-    TABLE.append(("Ctrl-C during a run", "pretrain sim", line.strip(), 130))
+    add_row("Ctrl-C during a run", "pretrain sim", line, 130)
 
 
 def test_ctrl_c_before_the_run():
@@ -864,8 +769,6 @@ def test_ctrl_c_before_the_run():
         before = tree()
         got = typed(pretrain("sim").replace("--out run", "--out early"))
     test_eq((got.code, tree()), (130, before))
-    assert (
-        got.err
-        == "di3cl: stopped by Ctrl-C; a run that has checkpoints goes on with --resume\n"
-    ), got.err
-    TABLE.append(("Ctrl-C before the first step", "pretrain sim", got.err.strip(), 130))
+    why = "di3cl: stopped by Ctrl-C; a run that has checkpoints goes on with --resume\n"
+    test_eq(got.err, why)
+    add_row("Ctrl-C before the first step", "pretrain sim", got.err, 130)

@@ -196,7 +196,7 @@ def test_a_store_from_the_command_line():
     code, out, err = di3cl("tiles", "verify", store)
     assert code == 1 and "12 tiles, 1 damaged" in out
     assert f"shards/{shard.name}, tile 5: its checksum differs" in out
-    words = ["tiles", "build", source, "--out", folder / "other"]
+    words = ["tiles", "build", source, "--size", 32, "--out", folder / "other"]
     one_line(di3cl(*words), "no unit is declared")
     one_line(di3cl("tiles", "info", source), "no store")
     wanted, image = folder / "list.txt", source / "0.png"
@@ -267,7 +267,7 @@ def test_a_model_from_the_command_line_and_what_it_refuses():
     one_line(tune("new", "--labels", 99), "labels=99", "only")
     mask = folder / "0_mask.png"
     write_raster(mask, np.zeros((64, 65), "uint8"))
-    one_line(tune("new"), "0_mask.png: has 64 x 65 pixels, its image 0.png 64 x 64")
+    one_line(tune("new"), "0_mask.png: has 64 x 65 pixels", "its image 0.png 64 x 64")
     write_raster(mask, np.full((64, 64), 3, "uint8"))
     one_line(tune("new"), "0_mask.png: labels outside the legend: 3 (4096 px)")
     mask.unlink()
