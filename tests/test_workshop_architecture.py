@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections import Counter
 from pathlib import Path
 
 import yaml
