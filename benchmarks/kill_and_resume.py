@@ -22,34 +22,101 @@ import torch
 from di3cl.files import write_atomic
 from di3cl.train.run import checkpoints, read_checkpoint, read_metrics
 
+RUN = """
+from di3cl.pretrain import pretrain
+pretrain("sim", {out!r}, "tiny", device="cpu", resume={resume}, checkpoint_seconds=0,
+         pairs={pairs}, n_sim=256)
+"""
+
 
 def start(out, pairs, resume):
-    code = (
-        "from di3cl.pretrain import pretrain; "
-        f"pretrain('sim', {str(out)!r}, 'tiny', device='cpu', resume={resume}, "
-        f"checkpoint_seconds=0, pairs={pairs}, n_sim=256)"
-    )
+    "Start or go on with a run in a process of its own."
+    code = RUN.format(out=str(out), resume=resume, pairs=pairs)
     return subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def finish(process):
-    err = process.communicate()[1]
+    "Wait for a run that is not killed."
+    errors = process.communicate()[1]
     if process.returncode:
-        sys.exit(f"a run that was not killed failed:\n{err[-2000:]}")
-    return err
+        sys.exit(f"a run that was not killed failed:\n{errors[-2000:]}")
+
+
+def newest(out):
+    "The newest checkpoint's path, in a list; an empty list before the first."
+    return checkpoints(out / "checkpoints")[-1:]
 
 
 def state(out):
-    """Where a run that was killed stands, after checking that each of its checkpoints
-    can be read."""
+    "Where a run that was killed stands; each of its checkpoints must be readable."
     folder = out / "checkpoints"
     steps = [read_checkpoint(path)[1] for path in checkpoints(folder)]
     return dict(
         config=(out / "config.json").exists(),
         step=max(steps, default=0),
-        writing=any(folder.glob(".step_*.tmp")) if folder.exists() else False,
+        writing=any(folder.glob(".step_*.tmp")),
+    )
+
+
+def seconds_to_begin(out, pairs):
+    "From the start of a new run to its first checkpoint; it is killed then."
+    begin = time.monotonic()
+    process = start(out, pairs, False)
+    while not newest(out):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    return time.monotonic() - begin
+
+
+def one_life(out, pairs, wait, opening):
+    "Start or go on, and be killed: while opening, or after a step and a moment more."
+    before = newest(out)
+    process = start(out, pairs, (out / "config.json").exists())
+    while not opening and newest(out) == before and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(wait)
+    if process.poll() is not None:
+        sys.exit(f"it ended by itself:\n{process.communicate()[1][-2000:]}")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return dict(early=opening, **state(out))
+
+
+def log_of(out):
+    "The rows of the log without their times."
+    lines = (out / "metrics.csv").read_text().splitlines()
+    return [line.rsplit(",", 2)[0] for line in lines]
+
+
+def trial(root, n_kills, pairs):
+    "What came of it, as the result file has it."
+    peace, killed, rng = root / "peace", root / "killed", random.Random(0)
+    finish(start(peace, pairs, False))
+    opening, kills = seconds_to_begin(killed, pairs), []
+    for k in range(n_kills):
+        early = k % 4 == 0  # every fourth dies somewhere in its opening
+        wait = rng.uniform(0, opening if early else 3)
+        kills.append(one_life(killed, pairs, wait, early))
+        print(kills[-1], flush=True)
+    finish(start(killed, pairs, True))
+    a, b = (read_checkpoint(*newest(out))[0] for out in (peace, killed))
+    equal = a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+    return dict(
+        command="python benchmarks/kill_and_resume.py",
+        kills=kills,
+        while_writing=sum(k["writing"] for k in kills),
+        steps=len(read_metrics(killed)["step"]),
+        tensors=len(a),
+        bit_equal=equal,
+        same_log=log_of(peace) == log_of(killed),
+        machine=platform.platform(),
+        torch=torch.__version__,
     )
 
 
@@ -61,70 +128,13 @@ def main():
     parser.add_argument("--pairs", type=int, default=64 * 250)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        sys.exit(not trial(Path(root), args))
-
-
-def trial(root, args):
-    rng, kills = random.Random(0), []
-    finish(start(root / "peace", args.pairs, False))
-    begin = time.time()
-    first = start(root / "killed", args.pairs, False)
-    while not checkpoints(root / "killed/checkpoints"):
-        time.sleep(0.05)
-    opening = time.time() - begin  # until the first checkpoint
-    first.kill()
-    first.wait()
-    for k in range(args.kills):
-        before = checkpoints(root / "killed/checkpoints")[-1:]
-        process, early = (
-            start(root / "killed", args.pairs, (root / "killed/config.json").exists()),
-            k % 4 == 0,
-        )
-        while (
-            not early
-            and checkpoints(root / "killed/checkpoints")[-1:] == before
-            and process.poll() is None
-        ):
-            time.sleep(0.01)
-        time.sleep(
-            rng.uniform(0, opening if early else 3)
-        )  # every fourth dies somewhere in its opening
-        if process.poll() is not None:
-            sys.exit(f"it ended by itself:\n{process.communicate()[1][-2000:]}")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills.append(dict(early=early, **state(root / "killed")))
-        print(kills[-1], flush=True)
-    finish(start(root / "killed", args.pairs, True))
-    a, b = (
-        read_checkpoint(checkpoints(root / name / "checkpoints")[-1])[0]
-        for name in ("peace", "killed")
-    )
-    same = a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
-    logs = [
-        [
-            l.rsplit(",", 2)[0]
-            for l in (root / name / "metrics.csv").read_text().splitlines()
-        ]
-        for name in ("peace", "killed")
-    ]
-    result = dict(
-        command="python benchmarks/kill_and_resume.py",
-        kills=kills,
-        while_writing=sum(k["writing"] for k in kills),
-        steps=len(read_metrics(root / "killed")["step"]),
-        tensors=len(a),
-        bit_equal=same,
-        same_log=logs[0] == logs[1],
-        machine=platform.platform(),
-        torch=torch.__version__,
-    )
+        result = trial(Path(root), args.kills, args.pairs)
     print({k: v for k, v in result.items() if k != "kills"})
     write_atomic(
         Path(__file__).parent / "results/kill_and_resume.json",
         (json.dumps(result, indent=1) + "\n").encode(),
     )
-    return same and logs[0] == logs[1]
+    sys.exit(not (result["bit_equal"] and result["same_log"]))
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ def test_the_learner_is_the_bare_loop():
     assert same_state(learn.model.model, model)
     assert not same_state(model, new_model(setup[2], 1))   # and something was learned
     test_eq(len(learn.recorder.losses), 5)
+    test_eq(learn.dls.device, torch.device("cpu"))         # also where there is a GPU
 
 
 def test_fastais_callbacks_work():

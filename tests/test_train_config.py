@@ -101,7 +101,8 @@ def test_settings_of_a_fine_tuning_are_checked():
     refused("3 steps are too few for 10 checks", steps=3)
     refused("fpn needs a width of 64 or more, not 32", decoder="fpn", width=32)
     bad = dict(decoder="x", mode="half", loss="focal", keep="x", batch=1, lr=math.nan,
-               decay=.5, rare=2, weight_decay=-1, share=1.5, arch="vgg", stride=8, checks=0)
+               decay=.5, rare=2, weight_decay=-1, share=1.5, arch="vgg", stride=8,
+               checks=0)
     for name, value in bad.items():
         refused(f"settings: {name} should be", **{name: value})
     about = docments(FinetuneConfig)
