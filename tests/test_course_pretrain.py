@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -29,7 +30,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from testing import apart, heard
 from di3cl.files import SarError
-from di3cl.sar import to_unit
+from di3cl.sar import speckle, to_unit
 from di3cl.tiles import SimTiles
 from di3cl.train.config import make_config
 from di3cl.train.devices import check_compile
@@ -285,6 +286,15 @@ class Waits(TorchDispatchMode):
             self.seen.append(name)
         return f(*args, **(kwargs or {}))
 
+@contextmanager
+def as_if_on_a_gpu():
+    "Tensors that say they lie on a GPU, and speckle that is drawn as it is there."
+    def draw(shape, looks, generator):
+        return speckle(torch.ones(shape), looks, generator)
+    with mock.patch.object(torch.Tensor, "is_cuda", True), \
+            mock.patch("di3cl.views._gamma_noise", draw):
+        yield
+
 
 def test_a_step_waits_once_and_where_the_table_says():
     for settings in (*EVERYTHING, dict(loss_weights=(1, 0, 0))):
@@ -293,7 +303,7 @@ def test_a_step_waits_once_and_where_the_table_says():
         learn.create_opt()
         learn.model.train()(*pairs[0])[0].backward()   # what happens once only
         learn.opt.step()
-        with mock.patch.object(torch.Tensor, "is_cuda", True):
+        with as_if_on_a_gpu():
             with Waits() as views:
                 arguments = pairs[1]
             with Waits() as model:
