@@ -141,7 +141,8 @@ def _read(self: Pairs, step):
     epoch, ids = self.ids(step)
     tiles = self.tiles.batch(ids.chunk(self.size)[self.rank], epoch)
     if self.device.type == "cuda" and not tiles.is_cuda:
-        tiles = tiles.pin_memory()   # copied while the device computes
+        with torch.cuda.device(self.device):
+            tiles = tiles.pin_memory()   # copied while the device computes
     return tiles
 
 @patch
@@ -182,7 +183,7 @@ def new_model(config,    # a Config
     "The model at step 0. Leaves torch's global random state as it was."
     c = config
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = DI3CL(
             c.arch, channels, c.dim, c.queue_size, c.momentum, c.temperature, c.contour,
             c.loss_weights, None if c.start == "random" else c.start, c.stride)
@@ -238,6 +239,9 @@ class _Batches:
     def __len__(self):
         return len(self.pairs)
 
+    def to(self, device):
+        return self   # they are made there
+
     def __iter__(self):
         return ((*arguments, arguments[0]) for arguments in self.pairs)
 
@@ -280,7 +284,7 @@ def make_learner(model,      # a DI3CL, on the device of the pairs
         weight_decay=c.weight_decay, foreach=False, fused=device.type == "cuda")
     scale = [LossScale(device)] if amp == torch.float16 else []
     learn = Learner(
-        DataLoaders(_Batches(pairs), [], device=device),
+        DataLoaders(_Batches(pairs), device=device),
         share_gradients(FourLosses(model, amp)), _total, sgd, c.lr, trained,
         [Schedule(pairs), *scale, *L(cbs)], train_bn=False, wd_bn_bias=True)
     learn.recorder.valid_metrics = False   # there is nothing to validate on
@@ -329,9 +333,8 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
             if rank() == 0:
                 save_weights(
                     model, out / "weights.safetensors", pairs.preprocess,
-                    config=asdict(c), data=str(data),
-                    fingerprint=tiles.fingerprint, seed=seed,
-                    pairs=c.pairs)
+                    config=asdict(c), data=str(data), fingerprint=tiles.fingerprint,
+                    seed=seed, pairs=c.pairs)
                 plot_curves(out).savefig(out / "curves.png", dpi=110)
     model = copy.deepcopy(model) if compile else model   # a copy is not compiled
     return model.eval(), pairs.preprocess

@@ -168,8 +168,8 @@ class FinetuneConfig:
     normalise: Literal["weights", "data"] = "weights"   # as pre-trained, or fitted anew
     decoder: Decoder = "upernet"  # what turns features into a map
     width: Width = 64             # channels inside the decoder
-    mode: Literal["full", "frozen", "layerwise"] = "full"   # what learns, and how fast
-    loss: Literal["lovasz", "dice", "ce"] = "lovasz"        # of overlap, or cross-entropy
+    mode: Literal["full", "frozen", "layerwise"] = "full"   # what learns
+    loss: Literal["lovasz", "dice", "ce"] = "lovasz"     # beside cross-entropy
     steps: PositiveInt = 400      # of the optimiser
     batch: Annotated[int, Field(ge=2)] = 8      # crops in a step
     crop: Width = 96              # side of a training crop
@@ -178,7 +178,7 @@ class FinetuneConfig:
     decay: Annotated[float, Field(ge=1)] = 2.0  # of lr a group down, in mode layerwise
     weight_decay: NonNegativeFloat = 0.01       # of the optimiser, Adam
     checks: PositiveInt = 10      # how often the watched tiles are looked at
-    keep: Literal["last", "best"] = "last"      # weights of the last step, or best check
+    keep: Literal["last", "best"] = "last"      # weights: last step, or best check
 
     @model_validator(mode="after")
     def _check_together(self):
