@@ -39,7 +39,8 @@ def check_unit(unit,       # what somebody declares
                where=""):  # begins the message
     "Return `unit`; raise if it is none of `UNITS`."
     if unit not in UNITS:
-        raise UnitError(f"{where}unknown unit {unit!r}: choose one of {', '.join(UNITS)}")
+        raise UnitError(f"{where}unknown unit {unit!r}: choose one of "
+                        f"{', '.join(UNITS)}")
     return unit
 
 # %% ../nbs/library/data/sar.ipynb #95a0e01c
@@ -53,35 +54,51 @@ def percentiles(x,   # numbers, of any shape
     return x[::max(1, len(x) // 1_000_000)].quantile(q).tolist()
 
 # %% ../nbs/library/data/sar.ipynb #34ba72ba
-def show(x,                     # (H, W) or (1, H, W), any unit
-         ax=None, title=None,   # matplotlib axes; None makes new ones
-         stretch=(2, 98),       # percentiles that become black and white
-         cmap="gray", **kw):    # to imshow; with vmin or vmax the stretch stays away
-    "Show one band, its percentiles stretched from black to white; returns the axes."
-    x = x.detach().cpu().squeeze(0) if x.ndim == 3 else x.detach().cpu()
-    if x.ndim != 2: raise SarError(f"show takes one band, (H, W) or (1, H, W), not {tuple(x.shape)}: choose one, for example x[0]")
-    if not {"vmin", "vmax"} & set(kw): kw["vmin"], kw["vmax"] = percentiles(x, stretch)
-    if ax is None: ax = plt.subplots(figsize=(3.2, 3.2), layout="constrained")[1]
+def show(x,                # (H, W) or (1, H, W), any unit
+         ax=None,          # matplotlib's axes; None makes new ones
+         title=None,       # above the picture
+         stretch=(2, 98),  # percentiles that become black and white
+         cmap="gray",      # matplotlib's name of the colours
+         **kw):            # to imshow; with vmin or vmax the stretch stays away
+    "Show one band, its percentiles stretched from black to white; return the axes."
+    x = x.detach().cpu()
+    x = x.squeeze(0) if x.ndim == 3 else x
+    if x.ndim != 2:
+        raise SarError("show takes one band, (H, W) or (1, H, W), not "
+                       f"{tuple(x.shape)}: choose one, for example x[0]")
+    if not {"vmin", "vmax"} & set(kw):
+        kw["vmin"], kw["vmax"] = percentiles(x, stretch)
+    if ax is None:
+        ax = plt.subplots(figsize=(3.2, 3.2), layout="constrained")[1]
     ax.imshow(x.float().numpy(), cmap=cmap, **kw)
     ax.set(title=title or "", xticks=[], yticks=[])
     return ax
 
 # %% ../nbs/library/data/sar.ipynb #b52436fb
-def show_row(xs, titles=None, size=2.4, **kw):
-    "Show bands side by side, `size` inches each, with `kw` as for `show`; returns their axes."
-    axes = plt.subplots(1, len(xs), figsize=(size * len(xs), size * 1.12), layout="constrained", squeeze=False)[1][0]
-    for x, ax, title in zip(xs, axes, titles or [None] * len(xs)): show(x, ax, title, **kw)
+def show_row(xs,           # bands, as `show` takes them
+             titles=None,  # as many
+             size=2.4,     # inches, of each picture
+             **kw):        # to `show`
+    "Show bands side by side; return their axes."
+    n = len(xs)
+    axes = plt.subplots(1, n, figsize=(size * n, size * 1.12), layout="constrained",
+                        squeeze=False)[1][0]
+    for x, ax, title in zip(xs, axes, titles or [None] * n):
+        show(x, ax, title, **kw)
     return axes
 
 # %% ../nbs/library/data/sar.ipynb #f26e57e5
 def speckle(intensity,        # (..., H, W) linear power
-            looks=1,          # L > 0: a number, or a tensor that broadcasts to `intensity`
+            looks=1,          # L > 0: a number, or a tensor that broadcasts
             generator=None):  # torch.Generator on the device of `intensity`
-    "Multiply by gamma noise of mean 1 and variance 1 / looks, drawn anew for every pixel."
+    "Multiply by gamma noise of mean 1 and variance 1 / looks, drawn for every pixel."
     looks = torch.as_tensor(looks, dtype=torch.float32)
-    if not looks.is_cuda and not (looks > 0).all(): raise SarError(f"looks must be positive, not {looks.min():g}: 1 is a single-look image, 4 to 5 a Sentinel-1 GRD")   # a GPU is not asked: the host would wait
-    looks = looks.to(intensity.device)
-    noise = torch._standard_gamma(looks.expand(intensity.shape).contiguous(), generator=generator) / looks
+    # a GPU is not asked: the host would wait
+    if not looks.is_cuda and not (looks > 0).all():
+        raise SarError(f"looks must be positive, not {looks.min():g}: 1 is a "
+                       "single-look image, 4 to 5 a Sentinel-1 GRD")
+    looks = looks.to(intensity.device).expand(intensity.shape).contiguous()
+    noise = torch._standard_gamma(looks, generator=generator) / looks
     return intensity * noise.to(intensity.dtype)
 
 # %% ../nbs/library/data/sar.ipynb #173f12cf
@@ -91,36 +108,49 @@ def enl(intensity):  # any shape, linear power of even ground
 
 def multilook(intensity,  # (..., H, W) linear power
               k):         # side of a block in pixels
-    "Mean of k x k blocks, (..., H // k, W // k); what is left over at the right and the bottom is dropped."
+    """Mean of k x k blocks, (..., H // k, W // k).
+
+    What is left over at the right and the bottom is dropped."""
     h, w = (n // k if k >= 1 else 0 for n in intensity.shape[-2:])
-    if not h * w: raise SarError(f"blocks of {k} x {k} pixels do not fit into {tuple(intensity.shape[-2:])}")
-    return intensity[..., :h * k, :w * k].unflatten(-1, (w, k)).unflatten(-3, (h, k)).mean((-3, -1))
+    if not h * w:
+        raise SarError(f"blocks of {k} x {k} pixels do not fit into "
+                       f"{tuple(intensity.shape[-2:])}")
+    blocks = intensity[..., :h * k, :w * k].unflatten(-1, (w, k)).unflatten(-3, (h, k))
+    return blocks.mean((-3, -1))
 
 # %% ../nbs/library/data/sar.ipynb #a502123c
 def to_unit(x,     # tensor of any shape, in `unit`
             unit,  # what x is in, one of UNITS
             to):   # what it shall be in
-    "The same echoes in another unit. Power under `DB_FLOOR`, zero included, becomes `DB_FLOOR`, never -inf."
-    if check_unit(unit) == check_unit(to): return x
-    if "digital" in (unit, to): raise SarError(f"cannot convert {unit} to {to}: digital numbers are uncalibrated, no formula applies")
+    """The same echoes in another unit.
+
+    Power under `DB_FLOOR`, zero included, becomes `DB_FLOOR`, never -inf."""
+    if check_unit(unit) == check_unit(to):
+        return x
+    if "digital" in (unit, to):
+        raise SarError(f"cannot convert {unit} to {to}: digital numbers are "
+                       "uncalibrated, no formula applies")
     x = x if x.is_floating_point() else x.float()
-    if unit == "amplitude": x = x.square()
-    if unit == "db": x = (x * (math.log(10) / 10)).exp()             # 10 ** (x / 10), three times as fast
-    if to == "db": return 10 * x.clamp(min=10 ** (DB_FLOOR / 10)).log10()
+    if unit == "amplitude":
+        x = x.square()
+    if unit == "db":
+        x = (x * (math.log(10) / 10)).exp()      # 10 ** (x / 10), three times as fast
+    if to == "db":
+        return 10 * x.clamp(min=10 ** (DB_FLOOR / 10)).log10()
     return x.sqrt() if to == "amplitude" else x
 
 # %% ../nbs/library/data/sar.ipynb #37e35bc1
 @dataclass
 class SarImage:
     "A raster in memory, or a window of one."
-    data: torch.Tensor   # (C, H, W) float32 in `unit`, always finite: where not valid it says "no echo" (0, or DB_FLOOR in dB)
+    data: torch.Tensor   # (C, H, W) float32 in `unit`; 0, or DB_FLOOR, if not valid
     unit: str            # one of UNITS
-    valid: torch.Tensor  # (H, W) bool: every band holds a number here that is not nodata
+    valid: torch.Tensor  # (H, W) bool: every band holds a number that is not nodata
     crs: object          # rasterio CRS, or None
-    transform: object    # affine.Affine: (column, row) of this window to map coordinates
+    transform: object    # affine.Affine: (column, row) of this window to the map
     path: str
     dtype: str           # of the pixels in the file
-    indexed: bool = False  # the values are numbers of a colour table, not brightness (a map of classes may be one; a radar image is none)
+    indexed: bool = False  # are the values numbers of a colour table, not brightness?
 
 # %% ../nbs/library/data/sar.ipynb #63d29050
 def pixel_window(src,          # rasterio's dataset
@@ -152,11 +182,11 @@ def choose_bands(src,         # rasterio's dataset
             raise SarError(f"{src.name}: has no band {name!r}; it has {there}")
     return [known[str(name)] for name in names]
 
-# %% ../nbs/library/data/sar.ipynb #f5b55d43
+# %% ../nbs/library/data/sar.ipynb #b69dd7ef
 def read_pixels(src,          # rasterio's dataset
                 box,          # rasterio's Window
                 bands,        # their numbers
-                nodata=None,  # a stored number that means nothing, besides the file's own
+                nodata=None,  # the stored number that means nothing, if no tag says
                 shape=None):  # (rows, columns) to read fewer pixels; None: each
     """Values and their validity, (C, H, W) each; complex values stay complex.
 
@@ -252,8 +282,9 @@ def find_unit(src,         # rasterio's dataset
                         "choose among them, or write them to separate files")
     unit = check_unit(unit, where) if unit else next(iter(known), None)
     if src.dtypes[bands[0] - 1].startswith("complex") and unit != "intensity":
-        raise UnitError(f"{where}its values are complex ({_impression(src, box, bands)})"
-                        '; pass unit="intensity" to read their power |z|^2')
+        raise UnitError(f"{where}its values are complex "
+                        f"({_impression(src, box, bands)}); "
+                        'pass unit="intensity" to read their power |z|^2')
     if unit:
         return unit
     why = "no unit is declared or tagged"
@@ -261,8 +292,8 @@ def find_unit(src,         # rasterio's dataset
         why = f"its unit tag says {' and '.join(sorted(tags))}, which is none we know"
     raise UnitError(
         f"{where}{why}. Its values are {_impression(src, box, bands)}. Pass "
-        'unit="intensity" (linear power), "amplitude" (its square root), "db" (10 log10 '
-        'of power) or "digital" (uncalibrated numbers, 8-bit pictures included); '
+        'unit="intensity" (linear power), "amplitude" (its square root), "db" (10 '
+        'log10 of power) or "digital" (uncalibrated numbers, 8-bit pictures included); '
         "on the command line, --unit")
 
 def _unit_tags(src, bands):
@@ -291,17 +322,17 @@ def _check_values(path, x, unit):
                     'these are decibels, "digital" if they are uncalibrated; or '
                     "declare nodata, if they stand for none")
 
-# %% ../nbs/library/data/sar.ipynb #e211adbc
+# %% ../nbs/library/data/sar.ipynb #2c9b36d3
 def read_sar(path,         # any raster: GeoTIFF, ENVI, JPEG, PNG, ...; or an address
              window=None,  # (row, col, height, width) in pixels; None reads all
              unit=None,    # one of UNITS; None takes the unit the file is tagged with
              bands=None,   # numbers from 1 on, or names; None takes all
-             nodata=None): # the stored number that means nothing, besides the file's own
+             nodata=None): # the stored number that means nothing, if no tag says
     """Read a raster, or a window of it, as `SarImage`.
 
-    Complex data come as power, and need the unit intensity. Pixels that are nodata, NaN
-    or infinite in any band are not `valid`, and filled. What would make the numbers mean
-    something else raises `SarError`; bands that are not chosen are not looked at."""
+    Complex data come as power, and need the unit intensity. Pixels that are nodata,
+    NaN or infinite in any band are not `valid`, and filled. What would make the numbers
+    mean something else raises `SarError`. Bands not chosen are not looked at."""
     with open_raster(path) as src:
         box, chosen = pixel_window(src, window), choose_bands(src, bands)
         unit = find_unit(src, box, chosen, unit)
@@ -313,9 +344,9 @@ def read_sar(path,         # any raster: GeoTIFF, ENVI, JPEG, PNG, ...; or an ad
         valid = valid.all(0) & ~gap
         if not valid.any():
             raise NoDataError(
-                f"{path}: nothing is valid (nodata, NaN, infinite, transparent or never "
-                f"written in some band) in {box.height} x {box.width} pixels; read "
-                "another window")
+                f"{path}: nothing is valid (nodata, NaN, infinite, transparent or "
+                f"never written in some band) in {box.height} x {box.width} pixels; "
+                "read another window")
         if not valid.all():
             x = torch.where(valid, x, DB_FLOOR if unit == "db" else 0.)
         _check_values(path, x, unit)
@@ -325,7 +356,7 @@ def read_sar(path,         # any raster: GeoTIFF, ENVI, JPEG, PNG, ...; or an ad
 # %% ../nbs/library/data/sar.ipynb #63380a02
 @dataclass(frozen=True)
 class Preprocess:
-    "What a network expects of its input: clip in `unit`, then (x - mean) / std, channel by channel."
+    "What a network expects: clip in `unit`, then (x - mean) / std, channel by channel."
     unit: str        # one of UNITS
     mean: tuple      # one a channel, in `unit`, of clipped values
     std: tuple       # one a channel
@@ -333,64 +364,97 @@ class Preprocess:
     channels: tuple  # their names, for example ("VV", "VH")
 
     def __post_init__(self):
-        if not isinstance(self.channels, str):                              # names, and not the letters of one
-            for k in ("mean", "std", "clip", "channels"): object.__setattr__(self, k, tuple(getattr(self, k)))
-        if not all(isinstance(c, str) for c in self.channels) or isinstance(self.channels, str): raise SarError(f"channels must be a tuple of names, such as ('VV', 'VH'), not {self.channels!r}")
         check_unit(self.unit)
-        if not len(self.mean) == len(self.std) == len(self.channels) > 0:
-            raise SarError(f"channels {self.channels} need one mean and one standard deviation each, not {self.mean} and {self.std}")
+        names = [] if isinstance(self.channels, str) else self.channels
+        if not all(isinstance(c, str) for c in names) or self.channels and not names:
+            raise SarError("channels must be a tuple of names, such as ('VV', 'VH'), "
+                           f"not {self.channels!r}")
+        for k in ("mean", "std", "clip", "channels"):
+            object.__setattr__(self, k, tuple(getattr(self, k)))
         for k in ("mean", "std", "clip"):
-            if not all(isinstance(v, Real) and math.isfinite(v) for v in getattr(self, k)): raise SarError(f"{k} must be of finite numbers, not {getattr(self, k)}: was something in the data it was fitted to not a number?")
-        if len(self.clip) != 2 or not self.clip[0] < self.clip[1]: raise SarError(f"clip must be (lo, hi) with lo < hi, not {self.clip}")
-        if not all(s > 0 for s in self.std): raise SarError(f"a standard deviation must be positive, not {self.std}: is a channel constant, or not a number?")
-
-    def normalise01(self, x):
-        "x in `unit` to [0, 1] over the clip range."
-        lo, hi = map(float, self.clip)
-        return x.clamp(lo, hi).sub_(lo).div_(hi - lo)                    # in place: memory once, not three times
-
-    def from01(self, x):
-        "[0, 1] back to `unit`."
-        return (x * (self.clip[1] - self.clip[0])).add_(self.clip[0])
-
-    def to_dict(self):
-        "A dictionary that JSON can hold."
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, d):
-        "The Preprocess that `to_dict` wrote."
-        if set(d) != set(names := [f.name for f in fields(cls)]):
-            raise SarError(f"a Preprocess needs exactly {', '.join(names)}; this has {', '.join(map(str, d)) or 'nothing'}")
-        return cls(**d)
+            numbers = getattr(self, k)
+            if not all(isinstance(v, Real) and math.isfinite(v) for v in numbers):
+                raise SarError(f"{k} must be of finite numbers, not {numbers}: was "
+                               "something in the data it was fitted to not a number?")
+        if not len(self.mean) == len(self.std) == len(self.channels) > 0:
+            raise SarError(f"channels {self.channels} need one mean and one standard "
+                           f"deviation each, not {self.mean} and {self.std}")
+        if len(self.clip) != 2 or self.clip[0] >= self.clip[1]:
+            raise SarError(f"clip must be (lo, hi) with lo < hi, not {self.clip}")
+        if min(self.std) <= 0:
+            raise SarError(f"a standard deviation must be positive, not {self.std}: "
+                           "is a channel constant?")
 
 # %% ../nbs/library/data/sar.ipynb #c2c9c37d
 @lru_cache
 @torch.inference_mode(False)
-def _columns(mean, std, device): return [torch.tensor(v, device=device)[:, None, None] for v in (mean, std)]   # sent to a GPU once, not with every batch
+def _columns(mean, std, device):
+    "Both as (C, 1, 1), sent to a GPU once and not with every batch."
+    return [torch.tensor(v, device=device)[:, None, None] for v in (mean, std)]
 
 @patch
 def __call__(self: Preprocess,
              x,      # (B, C, H, W) in `unit`, on any device
              unit):  # what x is in; refused unless it is what the network expects
-    "(B, C, H, W), clipped and normalised. One channel stands for all where the network's all bear one name (a grey picture copied)."
+    """(B, C, H, W), clipped and normalised.
+
+    One channel stands for all where the network's have one name (a grey picture)."""
     if check_unit(unit) != self.unit:
-        way = "nothing leads from digital numbers to power or back" if "digital" in (unit, self.unit) else f'convert with to_unit(x, "{unit}", "{self.unit}")'
+        way = f'convert with to_unit(x, "{unit}", "{self.unit}")'
+        if "digital" in (unit, self.unit):
+            way = "nothing leads from digital numbers to power or back"
         raise SarError(f"the network expects {self.unit}, this is {unit}: {way}")
-    if x.ndim < 3 or x.shape[-3] != len(self.channels) and (x.shape[-3] > 1 or len(set(self.channels)) > 1):
-        raise SarError(f"the network expects (B, {len(self.channels)}, H, W) with channels {', '.join(self.channels)}; this is {tuple(x.shape)}")
-    if not x.is_cuda and not x.sum().isfinite() and (bad := int((~x.isfinite()).sum())):   # the sum is the quicker question; to ask a GPU would make the host wait
-        raise SarError(f"{bad} of {x.numel()} values are NaN or infinite: read_sar marks and fills them")
+    n = len(self.channels)
+    fits = {n, 1} if len(set(self.channels)) == 1 else {n}
+    if x.ndim < 3 or x.shape[-3] not in fits:
+        raise SarError(f"the network expects (B, {n}, H, W) with "
+                       f"channels {', '.join(self.channels)}; this is {tuple(x.shape)}")
+    # the sum is the quicker question; to ask a GPU would make the host wait
+    if not x.is_cuda and not x.sum().isfinite() and not x.isfinite().all():
+        raise SarError(f"{int((~x.isfinite()).sum())} of {x.numel()} values are NaN or "
+                       "infinite: read_sar marks and fills them")
     mean, std = _columns(self.mean, self.std, x.device)
     return (x.clamp(*self.clip) - mean).div_(std)
 
 # %% ../nbs/library/data/sar.ipynb #5271f0fa
 @patch(cls_method=True)
 def fit(cls: Preprocess,
-        batch, unit,                # (B, C, H, W), and one of UNITS
+        batch,                      # (B, C, H, W)
+        unit,                       # of the batch, one of UNITS
         channels=None,              # names; None calls them band1, band2, ...
         clip_percentiles=(1, 99)):  # of all channels together
-    "The Preprocess of these tiles."
+    "The `Preprocess` of these tiles."
     clip = percentiles(batch, clip_percentiles)
     x = batch.float().clamp(*clip).movedim(-3, 0).flatten(1)
-    return cls(unit, x.mean(1).tolist(), x.std(1).tolist(), clip, channels or [f"band{i + 1}" for i in range(len(x))])
+    channels = channels or [f"band{i + 1}" for i in range(len(x))]
+    return cls(unit, x.mean(1).tolist(), x.std(1).tolist(), clip, channels)
+
+# %% ../nbs/library/data/sar.ipynb #76ae19bf
+@patch
+def to_dict(self: Preprocess):
+    "A dictionary that JSON can hold."
+    return asdict(self)
+
+@patch(cls_method=True)
+def from_dict(cls: Preprocess,
+              d):  # what `to_dict` made
+    "The `Preprocess` that was written so; raise if a line is missing or too many."
+    names = [f.name for f in fields(cls)]
+    if set(d) != set(names):
+        raise SarError(f"a Preprocess needs exactly {', '.join(names)}; this has "
+                       f"{', '.join(map(str, d)) or 'nothing'}")
+    return cls(**d)
+
+@patch
+def normalise01(self: Preprocess,
+                x):  # in `unit`
+    "The clip range to [0, 1]."
+    lo, hi = map(float, self.clip)
+    return x.clamp(lo, hi).sub_(lo).div_(hi - lo)     # memory once, not three times
+
+@patch
+def from01(self: Preprocess,
+           x):  # in [0, 1]
+    "Back to `unit`."
+    lo, hi = self.clip
+    return (x * (hi - lo)).add_(lo)

@@ -5,87 +5,117 @@ from di3cl.sar import *
 
 
 
-import json, math, tempfile, warnings
+import json
+import math
+import tempfile
+import textwrap
+import warnings
 from pathlib import Path
+
 import matplotlib.pyplot as plt
-import numpy as np, rasterio, torch
-from rasterio import Affine
+import numpy as np
+import rasterio
+import torch
 from fastcore.test import *
+from rasterio import Affine
 from scipy.stats import expon, gamma, kstest
 from testing import write_raster
-from di3cl.files import SarError
+from di3cl.files import NoDataError, SarError
 
-def seeded(seed): return torch.Generator().manual_seed(seed)
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
 
 def near(a, b, eps=1e-5):
     "Numbers, lists or tensors that agree to within eps."
-    test_close(*(torch.as_tensor(x, dtype=torch.float64) for x in (a, b)), eps=eps)
+    a, b = (torch.as_tensor(x, dtype=torch.float64) for x in (a, b))
+    test_close(a, b, eps=eps)
 
 def refuses(call, *says):
     "`call()` must end in a SarError, in one line that says all of these."
-    try: call()
-    except SarError as e: assert "\n" not in str(e) and all(s in str(e) for s in says), e
-    else: raise AssertionError(f"not refused: {says}")
+    try:
+        call()
+    except SarError as e:
+        assert "\n" not in str(e) and all(s in str(e) for s in says), e
+    else:
+        raise AssertionError(f"not refused: {says}")
 
 
 def test_top_and_foot_of_a_steep_front_change_places():
-    slant = lambda x, h, degrees: x * math.sin(math.radians(degrees)) - h * math.cos(math.radians(degrees))
-    assert slant(5.4, 2.2, 35) < slant(4, 0, 35)      # a front slope of 58 degrees, steeper than the incidence of 35: layover
-    assert slant(5.4, 2.2, 65) > slant(4, 0, 65)      # from a flatter view the order is that of the map
+    def slant(x, h, degrees):
+        angle = math.radians(degrees)
+        return x * math.sin(angle) - h * math.cos(angle)
+
+    # a front slope of 58 degrees, steeper than the incidence of 35: layover
+    assert slant(5.4, 2.2, 35) < slant(4, 0, 35)
+    # from a flatter view the order is that of the map
+    assert slant(5.4, 2.2, 65) > slant(4, 0, 65)
 
 
 def test_a_sum_of_random_phases_is_exponential():
     phase = 2 * math.pi * torch.rand(20_000, 100, generator=seeded(0))
     power = torch.polar(torch.full_like(phase, 0.1), phase).sum(1).abs().square()
-    assert kstest(power, expon.cdf).pvalue > 0.01      # from physics alone: the reference for `speckle` below
+    # from physics alone: the reference for `speckle` below
+    assert kstest(power, expon.cdf).pvalue > 0.01
 
 
 def test_show_stretches_between_percentiles():
     x = torch.arange(10_000.).view(100, 100)
-    x[0, :5] = torch.tensor([1e9, -1e9, math.nan, math.inf, -math.inf])                  # must not spoil the picture
+    # must not spoil the picture
+    x[0, :5] = torch.tensor([1e9, -1e9, math.nan, math.inf, -math.inf])
     black, white = show(x, stretch=(2, 98)).images[0].get_clim()
     near([black, white], [200, 9800], eps=5)
     test_eq(show_row([x, x[None]], vmin=0, vmax=7)[1].images[0].get_clim(), (0, 7))
-    refuses(lambda: show(torch.rand(2, 8, 8)), "(2, 8, 8)", "choose one, for example x[0]")
+    refuses(lambda: show(torch.rand(2, 8, 8)), "(2, 8, 8)", "for example x[0]")
     refuses(lambda: show(torch.full((4, 4), math.nan)), "no finite value")
     plt.close("all")
 
 
 def test_speckle_follows_the_gamma_law():
+    field = torch.full((200, 100), 2.)
     for i, looks in enumerate((0.5, 1, 4, 4.4, 16)):
-        s = speckle(torch.full((200, 100), 2.), looks, seeded(i)) / 2                 # on a field of backscatter 2
-        assert kstest(s.flatten(), gamma(looks, scale=1 / looks).cdf).pvalue > 0.01   # the whole distribution, not only its mean
+        s = speckle(field, looks, seeded(i)) / field
+        # the whole distribution, not only its mean
+        assert kstest(s.flatten(), gamma(looks, scale=1 / looks).cdf).pvalue > 0.01
 
 
 def test_speckle_of_one_look_is_what_physics_gives():
     phase = 2 * math.pi * torch.rand(20_000, 100, generator=seeded(4))
     power = torch.polar(torch.full_like(phase, 0.1), phase).sum(1).abs().square()
-    assert kstest(speckle(torch.ones(20_000), 1, seeded(5)), power).pvalue > 0.01     # two samples, two ways, one law
+    drawn = speckle(torch.ones(20_000), 1, seeded(5))
+    assert kstest(drawn, power).pvalue > 0.01         # two samples, two ways, one law
 
 
 def test_speckle_takes_looks_per_image_and_repeats():
-    x, looks = torch.ones(3, 1, 200, 200, dtype=torch.float64), torch.tensor([1., 4., 16.]).view(3, 1, 1, 1)
+    x = torch.ones(3, 1, 200, 200, dtype=torch.float64)
+    looks = torch.tensor([1., 4., 16.]).view(3, 1, 1, 1)
     s = speckle(x, looks, seeded(0))
     near(1 / s.var((1, 2, 3)), [1, 4, 16], eps=.6)
     test_eq(s.dtype, torch.float64)
-    assert torch.equal(s, speckle(x, looks, seeded(0))) and not torch.equal(s, speckle(x, looks, seeded(1)))
+    assert torch.equal(s, speckle(x, looks, seeded(0)))
+    assert not torch.equal(s, speckle(x, looks, seeded(1)))
     refuses(lambda: speckle(x, 0), "looks must be positive, not 0", "single-look")
-    refuses(lambda: speckle(x, torch.tensor([1., -2., 3.]).view(3, 1, 1, 1)), "not -2")
+    looks[1] = -2
+    refuses(lambda: speckle(x, looks), "not -2")
 
 
 def test_enl_and_multilook():
     s = speckle(torch.full((1, 512, 512), .05), 4.4, seeded(0))
     near(enl(s), 4.4, eps=.1)
-    near(enl(multilook(s, 3)), 9 * 4.4, eps=1.5)                                # k x k independent pixels: k^2 times the looks
+    # k x k independent pixels: k^2 times the looks
+    near(enl(multilook(s, 3)), 9 * 4.4, eps=1.5)
     x = torch.rand(2, 3, 11, 8, dtype=torch.float64, generator=seeded(0))
-    naive = torch.stack([torch.stack([x[..., 4*i:4*i+4, 4*j:4*j+4].mean((-2, -1)) for j in range(2)], -1) for i in range(2)], -2)
-    near(multilook(x, 4), naive, eps=1e-12)                                     # rows 8 to 10 do not fill a block
+    naive = torch.empty(2, 3, 2, 2, dtype=torch.float64)    # rows 8 to 10 fill no block
+    for i in range(2):
+        for j in range(2):
+            naive[..., i, j] = x[..., 4*i:4*i+4, 4*j:4*j+4].mean((-2, -1))
+    near(multilook(x, 4), naive, eps=1e-12)
     refuses(lambda: multilook(x, 9), "9 x 9", "(11, 8)")
     refuses(lambda: multilook(x, 0), "0 x 0")
 
 
 def test_enl_of_uneven_ground_is_too_low():
-    two_fields = torch.ones(200, 200); two_fields[:, 100:] = 4
+    two_fields = torch.ones(200, 200)
+    two_fields[:, 100:] = 4
     s = speckle(two_fields, 4, seeded(0))
     near(enl(s[:, :100]), 4, eps=.2)
     assert enl(s) < 2
@@ -94,25 +124,30 @@ def test_enl_of_uneven_ground_is_too_low():
 def test_correlated_neighbours_buy_fewer_looks():
     from torch.nn.functional import avg_pool2d
     z = torch.randn(2, 1, 801, 801, generator=seeded(0))
-    rho = lambda lag: max(0, 1 - lag / 2) ** 2                                        # correlation of intensity along one axis
-    share = sum(rho(abs(i - j)) for i in range(4) for j in range(4)) / 16             # variance of the mean along one axis
+    lag = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    rho = np.maximum(0, 1 - lag / 2) ** 2             # of intensity, along one axis
+    share = rho.mean()                # variance of the mean along one axis
     near(1 / share ** 2, 16 / 1.375 ** 2, eps=1e-9)
-    near(enl(multilook(avg_pool2d(z, 2, stride=1).square().sum(0), 4)), 1 / share ** 2, eps=.3)
+    blurred = avg_pool2d(z, 2, stride=1).square().sum(0)
+    near(enl(multilook(blurred, 4)), 1 / share ** 2, eps=.3)
 
 
 def test_units_round_trip():
-    x = 10 ** (torch.linspace(-5.9, 4, 10_001) )                                      # -59 to 40 dB
+    x = 10 ** (torch.linspace(-5.9, 4, 10_001))                  # -59 to 40 dB
     for a in UNITS[:3]:
         for b in UNITS[:3]:
             there = to_unit(to_unit(x, "intensity", a), a, b)
             near(to_unit(there, b, "intensity") / x, torch.ones_like(x), eps=1e-5)
-    near(to_unit(torch.tensor([.01, 1., 2., 10.]), "intensity", "db"), [-20, 0, 3.0103, 10], eps=1e-4)
-    near(to_unit(torch.tensor([0., 3., 100.]), "amplitude", "intensity"), [0, 9, 1e4])
-    near(to_unit(torch.tensor([200], dtype=torch.uint8), "amplitude", "intensity"), [4e4])   # no overflow
+    for values, a, b, want in (([.01, 1., 2.], "intensity", "db", [-20, 0, 3.0103]),
+                               ([0., 3., 100.], "amplitude", "intensity", [0, 9, 1e4])):
+        near(to_unit(torch.tensor(values), a, b), want, eps=1e-4)
+    byte = torch.tensor([200], dtype=torch.uint8)
+    near(to_unit(byte, "amplitude", "intensity"), [4e4])         # no overflow
 
 
 def test_no_power_is_the_floor_and_finite():
-    near(to_unit(torch.tensor([0., -1e-9, 1e-30]), "intensity", "db"), [DB_FLOOR] * 3, eps=1e-4)
+    none = torch.tensor([0., -1e-9, 1e-30])
+    near(to_unit(none, "intensity", "db"), [DB_FLOOR] * 3, eps=1e-4)
     x = torch.zeros(3, requires_grad=True)
     to_unit(x, "intensity", "db").sum().backward()
     assert x.grad.isfinite().all()
@@ -121,30 +156,41 @@ def test_no_power_is_the_floor_and_finite():
 def test_digital_leads_nowhere():
     x = torch.arange(5.)
     assert to_unit(x, "digital", "digital") is x
-    refuses(lambda: to_unit(x, "digital", "db"), "cannot convert digital to db", "uncalibrated")
-    refuses(lambda: to_unit(x, "intensity", "digital"), "cannot convert intensity to digital")
-    refuses(lambda: to_unit(x, "dB", "intensity"), "unknown unit 'dB'", "intensity, amplitude, db, digital")
+    refuses(lambda: to_unit(x, "digital", "db"), "cannot convert digital to db",
+            "uncalibrated")
+    refuses(lambda: to_unit(x, "intensity", "digital"),
+            "cannot convert intensity to digital")
+    refuses(lambda: to_unit(x, "dB", "intensity"), "unknown unit 'dB'",
+            "intensity, amplitude, db, digital")
     assert issubclass(SarError, ValueError)
 
 
 def test_averaging_decibels_is_biased_by_the_closed_form():
+    def db(x):
+        return to_unit(x, "intensity", "db")
+
+    ten_down = torch.full((400, 1000), .1)                       # a field of -10 dB
     for looks in (1., 2., 4., 16.):
-        truth = 10 / math.log(10) * (torch.digamma(torch.tensor(looks)) - math.log(looks))
-        d = to_unit(speckle(torch.full((400_000,), .1), looks, seeded(int(looks))), "intensity", "db")   # a field of -10 dB
+        digamma = torch.digamma(torch.tensor(looks))
+        truth = 10 / math.log(10) * (digamma - math.log(looks))
+        d = db(speckle(ten_down, looks, seeded(int(looks))))
         near(d.mean() + 10, truth, eps=.04)
     near(10 / math.log(10) * torch.digamma(torch.tensor(1.)), -2.507, eps=1e-3)
-    m = multilook(speckle(torch.full((400, 400), .1), 1, seeded(0)), 400)
-    near(to_unit(m, "intensity", "db"), [[-10.]], eps=.03)                                                # in intensity: right
-    a = speckle(torch.ones(400_000), 1, seeded(1)).sqrt().mean().square()                                 # in amplitude: Rayleigh, pi / 4
-    near(to_unit(a, "intensity", "db"), 10 * math.log10(math.pi / 4), eps=.02)
+    one = speckle(ten_down[:, :400], 1, seeded(0))
+    near(db(multilook(one, 400)), [[-10.]], eps=.03)             # in intensity: right
+    # in amplitude: Rayleigh, pi / 4
+    a = speckle(torch.ones(400_000), 1, seeded(1)).sqrt().mean().square()
+    near(db(a), 10 * math.log10(math.pi / 4), eps=.02)
 
 
 _keep = tempfile.TemporaryDirectory()      # removed when Python ends
 folder = Path(_keep.name)
 
 def write(name, x, driver="GTiff", units=None, **kw):
-    "Write an array (C, H, W) into the temporary folder; returns the path."
-    return write_raster(folder / name, x, driver, after=units and (lambda f: setattr(f, "units", units)), **kw)
+    "Write an array (C, H, W) into the temporary folder; return the path."
+    def set_units(f):
+        f.units = units or f.units
+    return write_raster(folder / name, x, driver, after=set_units, **kw)
 
 def cut(path, share):
     "The same file, only its first part, as after a broken download."
@@ -153,79 +199,109 @@ def cut(path, share):
 
 
 def test_declared_first_then_judged():
+    def name_bands(f):
+        for k, name in enumerate(("VV", "VH", "angle"), 1):
+            f.set_band_description(k, name)
+
     x = np.random.default_rng(0).normal(-12, 3, (3, 20, 30)).astype("float32")
-    x[2] = 5 + 0 * x[2]                                    # an angle, say
-    names = lambda f: [f.set_band_description(k + 1, n) for k, n in enumerate(("VV", "VH", "angle"))]
-    path = write_raster(folder / "named.tif", x, after=names)
-    test_eq(read_sar(path, unit="db", bands=["VH", "VV"]).data.numpy(), x[[1, 0]])
-    test_eq(read_sar(path, unit="db", bands=[2]).data.numpy(), x[[1]])
-    test_eq(read_sar(path, unit="intensity", bands="angle").data.numpy(), x[[2]])
+    x[2] = 5
+    path = write_raster(folder / "named.tif", x, after=name_bands)
+    for bands, unit, want in ((["VH", "VV"], "db", [1, 0]), ([2], "db", [1]),
+                              (2, "db", [1]), ("angle", "intensity", [2])):
+        test_eq(read_sar(path, unit=unit, bands=bands).data.numpy(), x[want])
     refuses(lambda: read_sar(path, unit="intensity"), "valid values are negative")
-    refuses(lambda: read_sar(path, unit="db", bands=["HH"]), "has no band 'HH'; it has 1, 2, 3, VV, VH, angle")
+    refuses(lambda: read_sar(path, unit="db", bands=["HH"]),
+            "has no band 'HH'; it has 1, 2, 3, VV, VH, angle")
     refuses(lambda: read_sar(path, unit="db", bands=[4]), "has no band 4")
-    border = x.copy(); border[:, :5] = -9999
+    border = x.copy()
+    border[:, :5] = -9999
     path = write("border_db.tif", border)
-    refuses(lambda: read_sar(path, unit="db"), "450 valid values are below -100 dB, down to -9999", "nodata=-9999")
+    refuses(lambda: read_sar(path, unit="db"), "nodata=-9999",
+            "450 valid values are below -100 dB, down to -9999")
     test_eq(read_sar(path, unit="db", nodata=-9999).valid.sum(), 450)
-    path = write("stored.tif", np.arange(-3000, 0, 30, dtype="int16").reshape(1, 10, 10))
-    with rasterio.open(path, "r+") as f: f.scales = (0.01,)
-    test_eq(read_sar(path, unit="db", nodata=-3000).valid.sum(), 99)           # as stored, not -30
-    test_eq(read_sar(path, unit="db", nodata=-30).valid.sum(), 99)
+    x = np.arange(-3000, 0, 30, dtype="int16").reshape(1, 10, 10)
+    path = write("stored.tif", x)
+    with rasterio.open(path, "r+") as f:
+        f.scales = (0.01,)
+    for nodata in (-3000, -30):                       # as stored: -3000 is -30 dB
+        test_eq(read_sar(path, unit="db", nodata=nodata).valid.sum(), 99)
 
 
 def test_a_window_is_a_slice_of_the_whole():
-    turned = Affine(8.66, 5, 500_000, 5, -8.66, 6_500_000)                                                # a raster that is not north-up
+    turned = Affine(8.66, 5, 500_000, 5, -8.66, 6_500_000)    # not north-up
     x = np.random.default_rng(0).normal(-12, 4, (3, 70, 90)).astype("float32")
-    path = write("turned.tif", x, crs="EPSG:32632", transform=turned, tiled=True, blockxsize=32, blockysize=16)
+    path = write("turned.tif", x, crs="EPSG:32632", transform=turned, tiled=True,
+                 blockxsize=32, blockysize=16)
     whole = read_sar(path, unit="db")
     test_eq(whole.data.numpy(), x)
-    assert whole.transform.almost_equals(turned) and whole.crs.to_epsg() == 32632 and whole.valid.all() and whole.path == str(path)
+    assert whole.transform.almost_equals(turned) and whole.crs.to_epsg() == 32632
+    assert whole.valid.all() and whole.path == str(path)
     for row, col, h, w in np.random.default_rng(1).integers(1, 35, (20, 4)):
         part = read_sar(path, (row, col, h, w), "db")
         test_eq(part.data, whole.data[:, row:row + h, col:col + w])
-        near(part.transform[:6], [8.66, 5, 500_000 + 8.66 * col + 5 * row, 5, -8.66, 6_500_000 + 5 * col - 8.66 * row])
+        near(part.transform[:6], (turned * Affine.translation(col, row))[:6])
 
 
 def test_every_format_equals_its_source():
     r = np.random.default_rng(0)
-    byte, power = r.integers(0, 256, (1, 40, 50), dtype="uint8"), r.gamma(1, size=(3, 40, 50)).astype("float32")
-    for name, driver in (("a.tif", "GTiff"), ("a.png", "PNG"), ("a.bmp", "BMP"), ("a.bin", "ENVI")):
+    byte = r.integers(0, 256, (1, 40, 50), dtype="uint8")
+    power = r.gamma(1, size=(3, 40, 50)).astype("float32")
+    for name, driver in (("a.tif", "GTiff"), ("a.png", "PNG"), ("a.bmp", "BMP"),
+                         ("a.bin", "ENVI")):
         test_eq(read_sar(write(name, byte, driver), unit="digital").data.numpy(), byte)
     for name, driver in (("b.tif", "GTiff"), ("b.bin", "ENVI")):
         for dtype in ("float32", "float64", "uint16", "int16", "uint32"):
             x = (power * 1000).astype(dtype)
-            test_eq(read_sar(write(name, x, driver), unit="amplitude").data.numpy(), x.astype("float32"))
-    smooth = np.add.outer(np.arange(40), np.arange(50))[None].repeat(3, 0).astype("uint8")
-    jpeg = read_sar(write("c.jpg", smooth, "JPEG", quality=95), unit="digital").data                      # lossy; three equal channels are three bands
+            data = read_sar(write(name, x, driver), unit="amplitude").data
+            test_eq(data.numpy(), x.astype("float32"))
+    smooth = np.add.outer(np.arange(40), np.arange(50)).astype("uint8")[None]
+    smooth = smooth.repeat(3, 0)
+    path = write("c.jpg", smooth, "JPEG", quality=95)
+    jpeg = read_sar(path, unit="digital").data        # lossy; three bands stay three
     assert jpeg.shape == (3, 40, 50) and (jpeg - torch.tensor(smooth)).abs().max() <= 3
 
 
 def test_complex_data_come_as_power():
     z = np.random.default_rng(0).normal(0, 100, (2, 2, 30, 40)).round()
     z = (z[0] + 1j * z[1]).astype("complex64")
-    for name, driver, dtype in (("z.tif", "GTiff", "complex64"), ("zi.tif", "GTiff", "complex_int16"), ("z.bin", "ENVI", "complex64"), ("zd.tif", "GTiff", "complex128")):
+    for name, driver, dtype in (("z.tif", "GTiff", "complex64"),
+                                ("zi.tif", "GTiff", "complex_int16"),
+                                ("z.bin", "ENVI", "complex64"),
+                                ("zd.tif", "GTiff", "complex128")):
         path = write(name, z, driver, dtype=dtype)
         power = read_sar(path, unit="intensity").data
         test_eq(power.dtype, torch.float32)
         near(power.numpy() / np.maximum(abs(z) ** 2, 1), np.ones((2, 30, 40)), eps=1e-5)
         for unit in (None, "amplitude", "db", "digital"):
-            refuses(lambda: read_sar(path, unit=unit), name, "complex", 'pass unit="intensity"', "|z|^2")
+            refuses(lambda: read_sar(path, unit=unit), name, "complex",
+                    'pass unit="intensity"', "|z|^2")
 
 
 def test_tags_are_understood():
     x = np.full((2, 8, 8), 5., "float32")
-    for i, kw in enumerate((dict(tags={"unit": "dB"}), dict(tags={"UNITS": " db "}), dict(units=("dB", "dB")))): test_eq(read_sar(write(f"t{i}.tif", x, **kw)).unit, "db")
+    for i, kw in enumerate((dict(tags={"unit": "dB"}), dict(tags={"UNITS": " db "}),
+                            dict(units=("dB", "dB")))):
+        test_eq(read_sar(write(f"t{i}.tif", x, **kw)).unit, "db")
     path = write("bands.tif", x)
-    with rasterio.open(path, "r+") as f: f.update_tags(1, unit="intensity"); f.update_tags(2, unit="intensity")
+
+    def tag(band, unit):
+        with rasterio.open(path, "r+") as f:
+            f.update_tags(band, unit=unit)
+
+    tag(1, "intensity")
+    tag(2, "intensity")
     test_eq(read_sar(path).unit, "intensity")
     test_eq(read_sar(path, unit="intensity").unit, "intensity")
-    with rasterio.open(path, "r+") as f: f.update_tags(2, unit="amplitude")
-    refuses(lambda: read_sar(path), "bands.tif", "amplitude and intensity", "separate files")
+    tag(2, "amplitude")
+    refuses(lambda: read_sar(path), "bands.tif", "amplitude and intensity", "separate")
+    test_eq([read_sar(path, bands=k).unit for k in (1, 2)], ["intensity", "amplitude"])
 
 
 def test_a_scaled_band_is_read_in_its_unit():
-    path = write("scaled.tif", np.arange(-3000, 0, 30, dtype="int16").reshape(1, 10, 10))
-    with rasterio.open(path, "r+") as f: f.scales, f.offsets, f.units = (0.01,), (1.,), ("dB",)           # a common way to keep dB in 16 bits
+    x = np.arange(-3000, 0, 30, dtype="int16").reshape(1, 10, 10)
+    path = write("scaled.tif", x)
+    with rasterio.open(path, "r+") as f:       # a common way to keep dB in 16 bits
+        f.scales, f.offsets, f.units = (0.01,), (1.,), ("dB",)
     near(read_sar(path).data.flatten(), torch.arange(-30, 0, .3) + 1, eps=1e-5)
 
 
@@ -239,59 +315,95 @@ def test_pictures_read_without_a_warning():
 
 def test_nothing_is_marked_and_filled():
     x = np.random.default_rng(0).gamma(1, size=(2, 20, 20)).astype("float64")
-    x[0, 0, 0], x[1, 0, 1], x[0, 0, 2], x[1, 0, 3], x[0, 0, 4] = np.nan, np.inf, -np.inf, -9999, 1e300   # 1e300 is beyond float32
-    hole = np.zeros((20, 20), bool); hole[0, :5] = True
-    for unit, fill, values in (("intensity", 0, x), ("amplitude", 0, x), ("digital", 0, x), ("db", DB_FLOOR, x)):
-        img = read_sar(write("holes.tif", values, nodata=-9999), unit=unit)
-        test_eq(img.valid.numpy(), ~hole)                                                                 # in any band is enough
-        assert img.data.isfinite().all() and (img.data[:, hole] == fill).all()
-        test_eq(img.data[:, ~hole].numpy(), values[:, ~hole].astype("float32"))
+    hole = np.zeros((20, 20), bool)
+    hole[0, :5] = True                                # in any band is enough
+    x[0, 0, [0, 2, 4]] = np.nan, -np.inf, 1e300       # the last is beyond float32
+    x[1, 0, [1, 3]] = np.inf, -9999
+    path = write("holes.tif", x, nodata=-9999)
+    for unit in UNITS:
+        fill = DB_FLOOR if unit == "db" else 0
+        image = read_sar(path, unit=unit)
+        test_eq(image.valid.numpy(), ~hole)
+        assert image.data.isfinite().all() and (image.data[:, hole] == fill).all()
+        test_eq(image.data[:, ~hole].numpy(), x[:, ~hole].astype("float32"))
     z = np.array([[[0, 5j, 5, 3 + 4j]]], "complex64")
-    test_eq(read_sar(write("z0.tif", z, nodata=0), unit="intensity").valid.tolist(), [[False, True, True, True]])
+    image = read_sar(write("z0.tif", z, nodata=0), unit="intensity")
+    test_eq(image.valid.tolist(), [[False, True, True, True]])
     zero = write("zero.tif", np.zeros((1, 8, 8), "float32"))
-    assert read_sar(zero, unit="intensity").valid.all()                                                   # zero is a value unless announced as nodata
+    # zero is a value unless announced as nodata
+    assert read_sar(zero, unit="intensity").valid.all()
     path = write("empty.tif", np.full((1, 8, 8), np.nan, "float32"))
     refuses(lambda: read_sar(path), "empty.tif", "no unit", "none of them valid")
-    refuses(lambda: read_sar(path, unit="db"), "empty.tif", "nothing is valid", "8 x 8", "another window")
+    with expect_fail(NoDataError, contains="nothing is valid"):
+        read_sar(path, unit="db")
+    refuses(lambda: read_sar(path, unit="db"), "empty.tif", "8 x 8", "another window")
+
+
+def test_blocks_never_written_are_not_valid():
+    blocks = dict(tiled=True, blockxsize=32, blockysize=32, SPARSE_OK="TRUE")
+    for interleave in ("band", "pixel"):
+        with rasterio.open(folder / "sparse.tif", "w", count=2, height=70, width=90,
+                           dtype="float32", interleave=interleave, **blocks) as f:
+            for top, left, h, w in ((0, 32, 32, 32), (64, 64, 6, 26)):
+                f.write(np.ones((2, h, w), "float32"), window=((top, top + h),
+                                                               (left, left + w)))
+        truth = torch.zeros(70, 90, dtype=torch.bool)
+        truth[:32, 32:64] = truth[64:, 64:] = True
+        for row, col, h, w in ((0, 0, 70, 90), (10, 20, 30, 30), (63, 63, 7, 27)):
+            image = read_sar(folder / "sparse.tif", (row, col, h, w), "intensity")
+            test_eq(image.valid, truth[row:row + h, col:col + w])
 
 
 def test_units_are_never_guessed():
-    x = np.random.default_rng(0).normal(-12, 3, (1, 300, 400)).astype("float32")
+    r = np.random.default_rng(0)
+    x = r.normal(-12, 3, (1, 300, 400)).astype("float32")
     path = write("raw.tif", x)
-    refuses(lambda: read_sar(path), "raw.tif", "no unit is declared or tagged", "float32 from -2", "median -1", *(f'"{u}"' for u in UNITS))
-    picture = write("rgba.png", np.stack([*np.random.default_rng(0).integers(3, 200, (3, 20, 30), dtype="uint8"), np.full((20, 30), 255, "uint8")]), "PNG")
-    refuses(lambda: read_sar(picture), "rgba.png", "no unit is declared or tagged", "uint8 from 3")                # with transparency: a sound file all the same
-    refuses(lambda: read_sar(path, unit="decibel"), "raw.tif", "unknown unit 'decibel'")
-    refuses(lambda: read_sar(path, unit="intensity"), "raw.tif", "negative", "no intensity", "db")
-    refuses(lambda: read_sar(path, unit="amplitude"), "raw.tif", "no amplitude")
-    path = write("picture.png", np.tile(np.arange(256, dtype="uint8"), (1, 9, 1)), "PNG")
-    refuses(lambda: read_sar(path), "picture.png", "uint8 from 0 to 255, median 127.5", '"digital"')
+    refuses(lambda: read_sar(path), "raw.tif", "no unit is declared or tagged",
+            "float32 from -2", "median -1", *(f'"{u}"' for u in UNITS))
+    rgba = r.integers(3, 200, (4, 20, 30), dtype="uint8")
+    rgba[3] = 255             # transparency: a sound file all the same
+    picture = write("rgba.png", rgba, "PNG")
+    refuses(lambda: read_sar(picture), "rgba.png", "no unit is declared", "uint8 from")
+    for unit, says in (("decibel", ("unknown unit 'decibel'",)),
+                       ("intensity", ("negative", "no intensity", "db")),
+                       ("amplitude", ("no amplitude",))):
+        refuses(lambda: read_sar(path, unit=unit), "raw.tif", *says)
+    grey = np.tile(np.arange(256, dtype="uint8"), (1, 9, 1))
+    path = write("picture.png", grey, "PNG")
+    refuses(lambda: read_sar(path), "picture.png", "uint8 from 0 to 255, median 127.5",
+            '"digital"')
     path = write("strange.tif", x, tags={"unit": "sigma0"})
     refuses(lambda: read_sar(path), "strange.tif", "its unit tag says sigma0")
-    test_eq(read_sar(path, unit="db").unit, "db")                                                         # a word we do not know leaves the choice to the caller
+    # a word we do not know leaves the choice to the caller
+    test_eq(read_sar(path, unit="db").unit, "db")
     path = write("tagged.tif", x, tags={"unit": "db"})
-    refuses(lambda: read_sar(path, unit="intensity"), "tagged.tif", 'declare unit="intensity"', "tagged db", "drop unit=")
+    refuses(lambda: read_sar(path, unit="intensity"), "tagged.tif",
+            'declare unit="intensity"', "tagged db", "drop unit=")
 
 
 def test_negative_power_counts_only_where_valid():
-    x = np.ones((1, 8, 8), "float32"); x[0, 0, 0] = -9999
-    test_eq(read_sar(write("border_ok.tif", x, nodata=-9999), unit="intensity").valid.sum(), 63)
+    x = np.ones((1, 8, 8), "float32")
+    x[0, 0, 0] = -9999
+    tagged = write("border_ok.tif", x, nodata=-9999)
+    test_eq(read_sar(tagged, unit="intensity").valid.sum(), 63)
     path = write("border_not_tagged.tif", x)
-    refuses(lambda: read_sar(path, unit="intensity"), "1 valid values are negative, down to -9999")
+    refuses(lambda: read_sar(path, unit="intensity"),
+            "1 valid values are negative, down to -9999")
 
 
 def test_broken_files_are_named():
-    refuses(lambda: read_sar(folder / "no.tif"), "no.tif", "there is no such file")
-    refuses(lambda: read_sar(folder, unit="db"), str(folder), "a folder")
-    (folder / "text.tif").write_text("dear diary"); (folder / "none.tif").write_bytes(b"")
-    refuses(lambda: read_sar(folder / "text.tif", unit="db"), "text.tif", "GDAL finds no raster in it")
-    refuses(lambda: read_sar(folder / "none.tif", unit="db"), "none.tif", "empty (0 bytes)")
+    (folder / "text.tif").write_text("dear diary")
+    (folder / "none.tif").write_bytes(b"")
+    for name, why in (("no.tif", "there is no such file"), ("", "a folder"),
+                      ("text.tif", "GDAL finds no raster in it"),
+                      ("none.tif", "empty (0 bytes)")):
+        refuses(lambda: read_sar(folder / name, unit="db"), str(folder / name), why)
     x = np.random.default_rng(0).integers(0, 256, (1, 200, 300), dtype="uint8")
     for name, driver in (("half.jpg", "JPEG"), ("half.bmp", "BMP"), ("half.png", "PNG"),
                          ("half.tif", "GTiff")):
         path = cut(write(name, x, driver), .5)
-        refuses(lambda: read_sar(path, unit="digital"), name, "damaged or cut short", "(GDAL: ")
-    path = cut(write("half.tif", x, tags={"unit": "digital"}), .5)         # its directory is gone
+        refuses(lambda: read_sar(path, unit="digital"), name, "damaged", "(GDAL: ")
+    path = cut(write("half.tif", x, tags={"unit": "digital"}), .5)
     refuses(lambda: read_sar(path), "half.tif", "damaged or cut short")
     path = cut(write("half.bin", x, "ENVI"), .5)
     refuses(lambda: read_sar(path, unit="digital"), "half.bin",
@@ -300,54 +412,87 @@ def test_broken_files_are_named():
 
 def test_windows_outside_are_refused():
     path = write("small.tif", np.zeros((1, 10, 20), "float32"))
-    for window in ((0, 0, 11, 5), (5, 18, 5, 3), (-1, 0, 5, 5), (0, 0, 0, 5)):
-        refuses(lambda: read_sar(path, window, "db"), "small.tif", str(window), "10 rows and 20 columns", "clip it")
-    for window in ((0, 0, 5), (0, 0, 1.5, 5), "all"): refuses(lambda: read_sar(path, window, "db"), "small.tif", "is not (row, col, height, width)")
+    for window in ((0, 0, 11, 5), (5, 18, 5, 3), (-1, 0, 5, 5), (0, 0, 0, 5), (0, 0, 5),
+                   (0, 0, 1.5, 5), "all", (20, 0, 5, 5), (0, 0, 5, -5)):
+        refuses(lambda: read_sar(path, window, "db"), "small.tif", str(window),
+                "is not (row, col, height, width)", "10 rows and 20 columns", "clip it")
+
+
+def test_a_promise_larger_than_memory_is_refused():
+    path = folder / "huge.tif"
+    with rasterio.open(path, "w", driver="GTiff", count=1, height=2**20, width=2**20,
+                       dtype="uint8", tiled=True, SPARSE_OK="TRUE", blockxsize=4096,
+                       blockysize=4096) as f:
+        f.write(np.ones((1, 16, 16), "uint8"), window=((0, 16), (0, 16)))
+    refuses(lambda: read_sar(path, unit="digital"), "GB", "read it by windows")
+    test_eq(read_sar(path, (0, 0, 16, 16), "digital").valid.sum(), 256)
 
 
 def test_preprocess_normalises():
-    x = torch.randn(4, 2, 50, 60, generator=seeded(0)) * torch.tensor([3., 5.])[:, None, None] - torch.tensor([10., 17.])[:, None, None]
+    level, spread = torch.tensor([[-10., -17.], [3., 5.]])[..., None, None]
+    x = level + spread * torch.randn(4, 2, 50, 60, generator=seeded(0))
     p = Preprocess.fit(x, "db", ("VV", "VH"), clip_percentiles=(0, 100))
     near(p.clip, (x.min(), x.max()), eps=1e-6)
     y = p(x, "db")
     near(y.mean((0, 2, 3)), [0, 0], eps=1e-4)
     near(y.std((0, 2, 3)), [1, 1], eps=1e-3)
     near(y[:, 1], (x[:, 1] - x[:, 1].mean()) / x[:, 1].std(), eps=1e-4)
-    near(p(x[0], "db"), y[0])                                              # one tile without its batch axis
+    near(p(x[0], "db"), y[0])                         # one tile without its batch axis
     p = Preprocess("digital", [127.5], [50], (0, 255), ("HH",))
-    near(p(torch.tensor([[[[0, 255, 127]]]], dtype=torch.uint8), "digital"), [[[[-2.55, 2.55, -.01]]]], eps=1e-5)
-    near(p(torch.tensor([[[[-1e9, 1e9]]]]), "digital"), [[[[-2.55, 2.55]]]], eps=1e-5)    # clipped first
-    p, grey = Preprocess("digital", (10, 20, 30), (1, 2, 3), (0, 255), ("HH",) * 3), torch.rand(2, 1, 4, 4, generator=seeded(0)) * 255
-    assert torch.equal(p(grey, "digital"), p(grey.expand(-1, 3, -1, -1), "digital"))      # copies of one channel
+    byte = torch.tensor([[[[0, 255, 127]]]], dtype=torch.uint8)
+    near(p(byte, "digital"), [[[[-2.55, 2.55, -.01]]]], eps=1e-5)
+    far = torch.tensor([[[[-1e9, 1e9]]]])
+    near(p(far, "digital"), [[[[-2.55, 2.55]]]], eps=1e-5)            # clipped first
+    p = Preprocess("digital", (10, 20, 30), (1, 2, 3), (0, 255), ("HH",) * 3)
+    grey = torch.rand(2, 1, 4, 4, generator=seeded(0)) * 255    # copies of one channel
+    test_eq(p(grey, "digital"), p(grey.expand(-1, 3, -1, -1), "digital"))
 
 
 def test_preprocess_refuses_by_name():
-    p, x = Preprocess("db", (-12, -19), (4, 4), (-30, 5), ("VV", "VH")), torch.zeros(3, 2, 8, 8)
-    refuses(lambda: p(x, "intensity"), "expects db, this is intensity", 'to_unit(x, "intensity", "db")')
-    refuses(lambda: p(x, "digital"), "expects db, this is digital", "nothing leads")
-    refuses(lambda: p(x, "dB"), "unknown unit 'dB'")
-    refuses(lambda: p(x[:, :1], "db"), "channels VV, VH", "(3, 1, 8, 8)")
-    refuses(lambda: p(x[0, 0], "db"), "(8, 8)")
+    p = Preprocess("db", (-12, -19), (4, 4), (-30, 5), ("VV", "VH"))
+    x = torch.zeros(3, 2, 8, 8)
+    for part, unit, says in (
+            (x, "intensity", ("expects db, this is intensity",
+                              'to_unit(x, "intensity", "db")')),
+            (x, "digital", ("expects db, this is digital", "nothing leads")),
+            (x, "dB", ("unknown unit 'dB'",)), (x[0, 0], "db", ("(8, 8)",)),
+            (x[:, :1], "db", ("channels VV, VH", "(3, 1, 8, 8)"))):
+        refuses(lambda: p(part, unit), *says)
     x[0, 0, 0, :3] = torch.tensor([math.nan, math.inf, -math.inf])
     refuses(lambda: p(x, "db"), "3 of 384 values are NaN or infinite", "read_sar")
-    refuses(lambda: Preprocess.fit(x + torch.rand(3, 2, 8, 8, generator=seeded(0)), "db"), "nan", "not a number")
+    x = x + torch.rand(x.shape, generator=seeded(0))
+    refuses(lambda: Preprocess.fit(x, "db"), "nan", "finite numbers")
 
 
 def test_preprocess_travels():
     p = Preprocess.fit(torch.rand(2, 3, 16, 16, generator=seeded(0)), "amplitude")
     test_eq(p.channels, ("band1", "band2", "band3"))
-    test_eq(Preprocess.from_dict(json.loads(json.dumps(p.to_dict()))), p)        # to the last bit
+    text = json.dumps(p.to_dict())
+    test_eq(Preprocess.from_dict(json.loads(text)), p)          # to the last bit
     x = torch.linspace(*p.clip, 7)
     near(p.from01(p.normalise01(x)), x, eps=1e-6)
-    near(p.normalise01(torch.tensor([-9., *p.clip, 9.])), [0, 0, 1, 1], eps=1e-6)
-    lost = p.to_dict(); del lost["unit"]
-    refuses(lambda: Preprocess.from_dict(lost), "needs exactly unit, mean, std, clip, channels", "this has mean")
+    ends = torch.tensor([-9., *p.clip, 9.])
+    near(p.normalise01(ends), [0, 0, 1, 1], eps=1e-6)
+    lost = p.to_dict()
+    del lost["unit"]
+    refuses(lambda: Preprocess.from_dict(lost),
+            "needs exactly unit, mean, std, clip, channels", "this has mean")
 
 
 def test_preprocess_must_make_sense():
     good = dict(unit="db", mean=(0,), std=(1,), clip=(-1, 1), channels=("VV",))
-    for bad, says in ((dict(unit="dB"), "unknown unit"), (dict(mean=(0, 0)), "one mean"), (dict(std=(0,)), "positive"), (dict(mean=(0, 0), std=(1, math.nan), channels=("VV", "VH")), "std must be of finite numbers"),
-                      (dict(clip=(1, -1)), "lo < hi"), (dict(channels=()), "one mean"), (dict(mean=(math.nan,)), "mean must be of finite numbers, not (nan,)"), (dict(mean=("0",)), "finite numbers"), (dict(mean=(None,)), "finite numbers"),
-                      (dict(clip=(-math.inf, 1)), "clip must be of finite numbers"), (dict(clip=("a", "b")), "finite numbers"), (dict(channels=(1,)), "tuple of names"), (dict(channels="V"), "tuple of names, such as ('VV', 'VH'), not 'V'")):
+    two = dict(mean=(0, 0), std=(1, math.nan), channels=("VV", "VH"))
+    for bad, says in ((dict(unit="dB"), "unknown unit"), (dict(std=(0,)), "positive"),
+                      (dict(mean=(0, 0)), "one mean"),
+                      (two, "std must be of finite numbers"),
+                      (dict(clip=(1, -1)), "lo < hi"), (dict(channels=()), "one mean"),
+                      (dict(mean=(math.nan,)), "mean must be of finite numbers, not"),
+                      (dict(mean=("0",)), "finite numbers"),
+                      (dict(mean=(None,)), "finite numbers"),
+                      (dict(clip=(-math.inf, 1)), "clip must be of finite numbers"),
+                      (dict(clip=("a", "b")), "finite numbers"),
+                      (dict(channels=(1,)), "tuple of names"),
+                      (dict(channels="V"), "names, such as ('VV', 'VH'), not 'V'")):
         refuses(lambda: Preprocess(**{**good, **bad}), says)
-    refuses(lambda: Preprocess.fit(torch.ones(2, 1, 8, 8), "db"), "lo < hi")     # a constant batch has no range
+    # a constant batch has no range
+    refuses(lambda: Preprocess.fit(torch.ones(2, 1, 8, 8), "db"), "lo < hi")
