@@ -165,21 +165,22 @@ def open_raster(path):  # a raster: its file, or an address that GDAL resolves
     finally:
         _gdal_log.removeHandler(listener)
 
-# %% ../nbs/library/data/files.ipynb #d31e76d5
+# %% ../nbs/library/data/files.ipynb #289f8b24
 def _check_dataset(path, src):
     "Raise for a container, and for a promise that cannot be kept."
     if not src.count:
         part = next(iter(src.subdatasets), "(it has none)")
         raise SarError(f"{path}: this is a container; read one of its parts, "
                        f"for example {part}")
-    if src.driver == "ENVI" and os.path.isfile(path):
-        # GDAL reads as zeros what is not there
+    tags = src.tags(ns="ENVI")
+    if tags and os.path.isfile(path) and tags.get("file_compression", "0") == "0":
+        # GDAL reads as zeros what is not there, and as bytes what it does not know
         need = src.height * src.width * sum(np.dtype(t).itemsize for t in src.dtypes)
-        has = os.path.getsize(path)
-        packed = src.tags(ns="ENVI").get("file_compression", "0") != "0"
-        if has < need and not packed:
+        has, offset = os.path.getsize(path), tags.get("header_offset", "0")
+        if "data_type" not in tags or str(has - need) != offset:
             raise SarError(f"{path}: {has} bytes, where its header (.hdr) promises "
-                           f"{need}: {DAMAGED}")
+                           f"{need} of data type {tags.get('data_type')}, from byte "
+                           f"{offset} on: {DAMAGED}")
 
 # %% ../nbs/library/data/files.ipynb #6552215b
 @dataclass(frozen=True)

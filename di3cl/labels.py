@@ -176,10 +176,11 @@ def check_same_grid(image,  # its file
                     mask):  # the file of its truth
     "The `Header` of an image; raise if its mask does not lie on it, pixel on pixel."
     a, b, name = read_header(image), read_header(mask), Path(image).name
-    remedy = "warp the mask (nearest neighbour) to the image's grid"
+    remedy = "resample the mask (nearest neighbour) to the image's grid"
     crs = [h.crs if a.crs and b.crs else None for h in (a, b)]
     if (a.height, a.width, crs[0]) != (b.height, b.width, crs[1]):
-        here, there = (f"{h.height} x {h.width} pixels in {h.crs}" for h in (a, b))
+        here, there = (f"{h.height} x {h.width} pixels" + (f" in {h.crs}" if crs[0] else "")
+                       for h in (a, b))
         raise SarError(f"{mask}: has {there}, its image {name} {here}: {remedy}")
     if crs[0]:
         corners = np.array([(0, a.width), (0, a.height)])

@@ -94,6 +94,15 @@ def test_a_file_that_cannot_be_opened_says_why():
     path = write("short.bin", ground)
     path.write_bytes(path.read_bytes()[:-10])
     refuses(path, "4086 bytes, where its header (.hdr) promises 4096")
+    header = path.with_suffix(".hdr")
+    write("short.bin", ground)
+    text = header.read_text()
+    for line, other in (("lines   = 64", "lines   = 63"), ("data type = 1\n", ""),
+                        ("header offset = 0", "header offset = x"),
+                        ("samples = 64", "samples = 65")):
+        assert line in text
+        header.write_text(text.replace(line, other))
+        refuses(path, "4096 bytes, where its header (.hdr) promises")
     refuses(os.fsdecode(os.fsencode(folder) + b"/\xff.tif"), "no such file")
 
 

@@ -309,7 +309,7 @@ def test_bad_folders_are_named_in_one_line():
             ("hold both 1 (18432 px) and 255 (4 px), so 255 may be water or unlabelled",
              masks(both)),
             ("0.png: labels outside the legend: 2 (4608 px)", masks(2 * plain)),
-            ("has 96 x 97 pixels in None, its image 0.tif 96 x 96",
+            ("has 96 x 97 pixels, its image 0.tif 96 x 96",
              masks(halves(96, 97))),
             ("no labelled pixel in any mask: nothing to tell apart. 36864 labelled",
              image(field(96, 96) * np.nan, ks=range(4))),
