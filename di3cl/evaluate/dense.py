@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/library/evaluate/dense.html.md"""
 __all__ = ['Stages', 'stage_maps', 'on_grid', 'features_at', 'sample_pixels',
            'local_statistics', 'encoder_reader', 'statistics_reader', 'Pixels',
            'collect_pixels', 'fit_pixels', 'predict_pixels', 'map_confusions', 'miou',
-           'encoder_contours', 'contour_counts', 'average_precision']
+           'contour_counts', 'average_precision']
 
 # %% ../../nbs/library/evaluate/dense.ipynb #0fb1aace
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from ..contours import shallow_contours
 from .metrics import (
     boundary_map, buffered_counts, segmentation_report, tile_confusions)
 from .probe import PROBES
@@ -228,18 +227,6 @@ def miou(
     "Mean intersection over union of what the groups hold together."
     return segmentation_report(confusions.sum(0)).miou
 
-# %% ../../nbs/library/evaluate/dense.ipynb #daf6edaf
-@torch.no_grad()
-def encoder_contours(
-    encoder,       # an Encoder
-    preprocess,    # its contract
-    x,             # (B, C, H, W), H and W multiples of 8
-    unit,          # of x
-):
-    "Draw `contours.shallow_contours` of stages 1 and 2, in pixels: (B, H, W)."
-    maps = stage_maps(encoder, preprocess, x, unit, (1, 2)).maps
-    return F.interpolate(shallow_contours(maps), scale_factor=4, mode="bilinear")[:, 0]
-
 # %% ../../nbs/library/evaluate/dense.ipynb #1c03a034
 def contour_counts(
     strength,       # (n, H, W) contour maps
@@ -251,10 +238,9 @@ def contour_counts(
 
     Thresholds fall from high to low. Add the counts over scenes."""
     border = boundary_map(label)
-    some = strength.flatten()[::max(1, strength.numel() // 2**20)]
-    shares = torch.linspace(1, 0, levels + 1, device=some.device)[1:]
+    shares = torch.linspace(1, 0, levels + 1, device=strength.device)[1:]
     counts = [buffered_counts(border, strength >= t, tolerance)
-              for t in some.quantile(shares)]
+              for t in strength.quantile(shares)]
     return torch.stack(counts, 1)
 
 

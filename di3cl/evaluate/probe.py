@@ -251,10 +251,10 @@ def confusions(
 
 
 def overall_accuracy(
-    confusions,    # (..., n, n)
+    confusions,    # (groups, n, n)
 ):
     "Share of all that is right."
-    return float(confusions.diagonal(dim1=-2, dim2=-1).sum() / confusions.sum())
+    return segmentation_report(confusions.sum(0)).oa
 
 
 def balanced_accuracy(

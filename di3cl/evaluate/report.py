@@ -224,7 +224,7 @@ def _untrained(encoder, seed):
 
 
 def _ask(encoder, preprocess, labelled, train, test, every, seed, device):
-    "Ask all there is to ask: (found, Patches to learn from, Patches to be asked)."
+    "Ask all there is to ask: (found, classes that fill patches)."
     features = {"image statistics": image_statistics}
     readers = {"image statistics": statistics_reader()}
     for name, e in dict(untrained=_untrained(encoder, seed), weights=encoder).items():
@@ -233,12 +233,13 @@ def _ask(encoder, preprocess, labelled, train, test, every, seed, device):
     found = {}
     cut = [_patches(labelled, ids, preprocess, seed) for ids in (train, test)]
     known, asked = keep_common(*cut, least=10)
-    if min(len(t.unique()) for t in (known.y, known.group, asked.group)) > 1:
+    classes = known.y.unique().tolist()
+    if min(len(classes), *(len(p.group.unique()) for p in (known, asked))) > 1:
         found = _ask_patches(features, known, asked, len(labelled.classes))
     found |= _ask_pixels(readers, preprocess, labelled, train, test, every, seed)
-    return found, known, asked
+    return found, [labelled.classes[k] for k in classes]
 
-# %% ../../nbs/library/evaluate/report.ipynb #5cbecf9b
+# %% ../../nbs/library/evaluate/report.ipynb #16945852
 def probe_report(
     source,                # weights: a file, the folder of a run, or a Hugging Face id
     data,                  # "sim", or a folder of image and mask pairs
@@ -267,44 +268,33 @@ def probe_report(
     train, test = _sides(labelled, labels, seed)
     preprocess, clipped = choose_contract(
         source, preprocess, labelled, train, normalise)
-    found, known, asked = _ask(
+    found, patch_classes = _ask(
         encoder, preprocess, labelled, train, test, every, seed, device)
     rows, gains = _results(found)
     report = dict(
         weights=str(source), arch=encoder.arch, data=str(data), task=task, size=size,
         patch=PATCH, every=every, labels=labels, seed=seed, unit=labelled.unit,
         normalise=normalise, preprocess=preprocess.to_dict(),
-        clipped=round(clipped, 4), **_sizes(labelled, train, test, known, asked, rows),
-        rows=rows, gains=gains)
+        clipped=round(clipped, 4), tiles=dict(train=len(train), test=len(test)),
+        blocks=len(labelled.groups[test].unique()), classes=list(labelled.classes),
+        patch_classes=patch_classes, rows=rows, gains=gains)
     report["notes"] = [*labelled.notes, *_notes(report)]
     if out:
         write_atomic(out, (json.dumps(report, indent=1) + "\n").encode())
     return report
 
-# %% ../../nbs/library/evaluate/report.ipynb #fc29375c
-def _sizes(labelled, train, test, known, asked, rows):
-    "Count what was asked: tiles, blocks and patches on both sides, and their classes."
-    blocks = [len(labelled.groups[ids].unique()) for ids in (train, test)]
-    seen = known.y.unique().tolist() if "patches knn" in rows["weights"] else []
-    return dict(
-        tiles=dict(train=len(train), test=len(test)),
-        blocks=dict(zip(("train", "test"), blocks)),
-        classes=list(labelled.classes),
-        patch_classes=[labelled.classes[k] for k in seen],
-        patches=dict(train=len(known.y), test=len(asked.y)))
-
-
+# %% ../../nbs/library/evaluate/report.ipynb #f5ec802b
 def _notes(report):
     "Say, a line each, what a reader of these numbers must know."
-    if not report["patch_classes"]:
+    if "patches knn" not in report["rows"]["weights"]:
         yield ("no patch columns: fewer than two classes have 10 windows of "
                f"{report['patch']} pixels nearly full of them, in two blocks of "
                "ground, on both sides")
     if report["clipped"] > 0.1:
         yield (f"{report['clipped']:.0%} of the values lie outside what the encoder "
                "lets through: are the data calibrated otherwise? Then --normalise data")
-    if report["blocks"]["test"] < 8:
-        yield (f"only {report['blocks']['test']} blocks of test ground: the intervals "
+    if report["blocks"] < 8:
+        yield (f"only {report['blocks']} blocks of test ground: the intervals "
                "are too narrow")
 
 # %% ../../nbs/library/evaluate/report.ipynb #a69479ff
@@ -328,9 +318,10 @@ def format_report(
     lines = [
         "{weights} ({arch}) on {data}, {task}".format(**report),
         "{tiles[train]} tiles to learn from, {tiles[test]} to be asked, in "
-        "{blocks[test]} blocks of other ground".format(**report),
+        "{blocks} blocks of other ground".format(**report),
     ]
-    if classes := report["patch_classes"]:
+    if "patches knn" in report["rows"]["weights"]:
+        classes = report["patch_classes"]
         title = f"patches: balanced accuracy, by lot {1 / len(classes):.2f}"
         lines += [_table(report, "patches", title), f"({', '.join(classes)})"]
     lines.append(_table(report, "pixels", "pixels: mIoU"))
