@@ -205,7 +205,7 @@ def test_a_store_from_the_command_line():
     fetch = ["tiles", "fetch", wanted, "--out", folder / "got"]
     test_eq(di3cl(*fetch)[:2], (0, f"{folder / 'got/0.png'}\n"))
     wanted.write_text("http://example.org/a.tar")
-    one_line(di3cl(*fetch), "line 1: a checksum and an address")
+    one_line(di3cl(*fetch), "line 1: a checksum")
 
 
 def test_a_probe_from_the_command_line_and_what_it_refuses():
