@@ -18,6 +18,7 @@ import torch
 from fastcore.test import *
 from di3cl.files import SarError
 from di3cl.sar import speckle, to_unit
+from di3cl.store import StoreTiles     # below, a test asks it before it is told
 
 
 def test_a_pixel_keeps_its_decibels():
@@ -34,19 +35,6 @@ def test_a_pixel_keeps_its_decibels():
     again = to_unit(rounded, "db", "intensity")
     assert abs(again.mean() / power.mean() - 1) < 1e-4
     assert abs(again.var() / power.var() - 1) < 1e-3
-
-
-def test_other_settings_are_refused():
-    store, x = made_store()
-    common = dict(unit="db", channels=("VV",), size=16)
-    test_fail(lambda: create(store, **common | dict(size=32)),
-              contains="size was 16, is 32")
-    create(store, **common)
-    (store / "store.json").write_text("{")
-    test_fail(lambda: create(store, **common), contains="damaged")
-    other = Path(tempfile.mkdtemp())
-    (other / "letter.txt").write_text("mine")
-    test_fail(lambda: create(other, **common), contains="other things in it")
 
 
 def made_store(n=6, per=3, size=16, unit="db", channels=("VV",), split=None, seed=0):
@@ -101,6 +89,19 @@ def test_a_full_disk_is_told_and_the_store_still_opens():
         test_fail(lambda: write_shard(store, "more", pack(x, "db"), [{}] * 6),
                   contains="No space left on device). What is finished is safe")
     test_eq(len(StoreTiles(store)), 6)
+
+
+def test_other_settings_are_refused():
+    store, x = made_store()
+    common = dict(unit="db", channels=("VV",), size=16)
+    test_fail(lambda: create(store, **common | dict(size=32)),
+              contains="size was 16, is 32")
+    create(store, **common)
+    (store / "store.json").write_text("{")
+    test_fail(lambda: create(store, **common), contains="damaged")
+    other = Path(tempfile.mkdtemp())
+    (other / "letter.txt").write_text("mine")
+    test_fail(lambda: create(other, **common), contains="other things in it")
 
 
 def test_a_store_gives_back_what_was_put_in():

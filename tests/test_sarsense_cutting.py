@@ -16,6 +16,7 @@ from fastcore.test import *
 from testing import write_scene
 from di3cl.files import SarError
 from di3cl.sar import multilook, speckle, to_unit
+from di3cl.sarsense.cutting import cut     # tests ask it before it is told
 from di3cl.sarsense.sources import Settings, Source, find_scenes, read_scene_header
 from di3cl.store import unpack
 

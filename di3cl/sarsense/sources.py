@@ -7,9 +7,9 @@ Docs: https://di3cl.github.io/di3cl/library/sarsense/sources.html.md"""
 
 # %% auto #0
 __all__ = ['Share', 'Unit', 'LayoutName', 'LAYOUTS', 'PRODUCT_BANDS', 'Source',
-           'Settings', 'unit_mismatch', 'read_settings', 'Layout', 'recognise', 'Scene',
-           'expand', 'list_files', 'find_scenes', 'SceneHeader', 'read_scene_header',
-           'file_stamp']
+           'Settings', 'unit_mismatch', 'read_settings', 'expand', 'Layout',
+           'recognise', 'Scene', 'list_files', 'find_scenes', 'SceneHeader',
+           'read_scene_header', 'file_stamp']
 
 # %% ../../nbs/library/sarsense/sources.ipynb #d797480c
 import fnmatch
@@ -148,6 +148,13 @@ def read_settings(*paths,      # one .toml, or rasters, folders and globs
     return settings
 
 
+def expand(path):   # of a source: a file, a folder, a glob or an address
+    "Return what is there, sorted."
+    if is_address(path) or Path(path).exists():
+        return [path]
+    return sorted(glob.glob(path, recursive=True))
+
+
 def _read_page(path):
     "Return ([table of a source], table of the store) of a .toml."
     try:
@@ -203,13 +210,6 @@ class Scene(NamedTuple):
     "Rasters of one ground: a file of many bands, or a file a band."
     paths: tuple
     names: tuple        # of the bands of each, as far as layout or settings say
-
-
-def expand(path):   # of a source: a file, a folder, a glob or an address
-    "Return what is there, sorted."
-    if is_address(path) or Path(path).exists():
-        return [path]
-    return sorted(glob.glob(path, recursive=True))
 
 
 def list_files(source):   # a Source
