@@ -5,105 +5,153 @@ from di3cl.contours import *
 
 
 
-import torch, torchvision
+import torch
 import torch.nn.functional as F
+import torchvision
 from fastcore.test import *
 
+from di3cl.contours import _averages, _common_ground, _on_pixels, _sides
 from di3cl.sar import speckle, to_unit
 from di3cl.views import crop_resize, overlap, sample_views
 
-def seeded(seed=0): return torch.Generator().manual_seed(seed)
-def side_means(x, radius): return sides(averages(x, radius), radius + 1)
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
 
 def parcels(n, size=192, count=12, seed=0):
-    "n scenes of `count` even fields between -22 and -2 dB: intensity (n, 1, size, size), and True on the pixels at their outlines."
+    "n scenes of even fields, -22 to -2 dB: intensity (n, 1, size, size), and outlines."
     g = seeded(seed)
-    centres, db = torch.rand(n, count, 2, generator=g) * size, torch.rand(n, count, generator=g) * 20 - 22
-    pixels = torch.stack(torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij"), -1).view(1, -1, 2)
-    field = torch.cdist(pixels.expand(n, -1, -1), centres).argmin(-1).view(n, 1, size, size)
-    high, low = F.max_pool2d(field.float(), 3, 1, 1), -F.max_pool2d(-field.float(), 3, 1, 1)
-    return 10 ** (db.gather(1, field.flatten(1)).view_as(field) / 10), high != low
+    centres = torch.rand(n, count, 2, generator=g) * size
+    db = torch.rand(n, count, generator=g) * 20 - 22
+    i = torch.arange(size) + 0.5
+    pixels = torch.stack(torch.meshgrid(i, i, indexing="ij"), -1).view(1, -1, 2)
+    nearest = torch.cdist(pixels.expand(n, -1, -1), centres).argmin(-1)
+    field = nearest.view(n, 1, size, size)
+    high = F.max_pool2d(field.float(), 3, 1, 1)
+    low = -F.max_pool2d(-field.float(), 3, 1, 1)
+    return 10 ** (db.gather(1, nearest).view_as(field) / 10), high != low
+
+
+def side_means(x, radius):
+    "Means on the two sides of every cell, for each direction."
+    return _sides(_averages(x, radius), radius + 1)
+
+
+def difference(x, radius=3):
+    "What `contour_map` does with ratios, done with differences."
+    pairs = side_means(x, radius)
+    return torch.stack([(a - b).abs().mean(1, keepdim=True) for a, b in pairs]).amax(0)
+
+
+def even_fields():
+    "A dark field and one 20 dB brighter, at one look."
+    flat = torch.ones(1, 1, 256, 256)
+    return speckle(0.01 * flat, 1, seeded(0)), speckle(flat, 1, seeded(1))
 
 
 def test_contour_map_is_the_definition():
-    def naive(x, radius, eps):
-        (B, C, H, W), r = x.shape, radius
-        x, out = x / x.mean((1, 2, 3), keepdim=True) + eps, torch.zeros(B, 1, H, W, dtype=x.dtype)
-        for b in range(B):
-            for i in range(H):
-                for j in range(W):
-                    def side(c, dy, dx):                                    # mean over a square, borders repeated
-                        y, z = i + dy * (r + 1), j + dx * (r + 1)
-                        return sum(x[b, c, min(max(y + u, 0), H - 1), min(max(z + v, 0), W - 1)] for u in range(-r, r + 1) for v in range(-r, r + 1))
-                    ratio = lambda m1, m2: 1 - min(m1 / m2, m2 / m1)
-                    out[b, 0, i, j] = max(sum(ratio(side(c, dy, dx), side(c, -dy, -dx)) for c in range(C)) / C for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)))
+    def cell(x, i, j):                                            # borders repeated
+        H, W = x.shape
+        return x[min(max(i, 0), H - 1), min(max(j, 0), W - 1)]
+
+    def square(x, i, j, r):
+        near = range(-r, r + 1)
+        return sum(cell(x, i + u, j + v) for u in near for v in near)
+
+    def ratio(x, i, j, dy, dx, r):
+        down, right = dy * (r + 1), dx * (r + 1)
+        a, b = square(x, i + down, j + right, r), square(x, i - down, j - right, r)
+        return 1 - min(a / b, b / a)
+
+    def naive(image, r, eps):
+        image = image / image.mean() + eps
+        C, H, W = image.shape
+        out = torch.zeros(1, H, W, dtype=image.dtype)
+        for i in range(H):
+            for j in range(W):
+                for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                    edge = sum(ratio(x, i, j, dy, dx, r) for x in image) / C
+                    out[0, i, j] = max(out[0, i, j], edge)
         return out
+
     x = torch.rand(2, 3, 6, 7, generator=seeded(), dtype=torch.float64)
-    for radius, eps in ((0, 0.2), (1, 0.0), (2, 0.5)): test_close(contour_map(x, radius, eps), naive(x, radius, eps), eps=1e-12)
+    for radius, eps in ((0, 0.2), (1, 0.0), (2, 0.5)):
+        want = torch.stack([naive(image, radius, eps) for image in x])
+        test_close(contour_map(x, radius, eps), want, eps=1e-12)
 
 
 def test_contour_map_is_between_0_and_1_and_does_not_see_scale():
-    x = torch.rand(2, 8, 12, 12, generator=seeded()).relu() * (torch.rand(2, 8, 12, 12, generator=seeded(1)) > 0.5)
+    x = torch.rand(2, 8, 12, 12, generator=seeded())
+    x = x * (torch.rand(2, 8, 12, 12, generator=seeded(1)) > 0.5)
     m = contour_map(x)
-    assert m.shape == (2, 1, 12, 12) and 0 <= m.min() and m.max() <= 1 and m.std() > 0.01
-    for scale in (1e-20, 1e-3, 1e20): test_close(contour_map(x * scale), m, eps=1e-5)
-    scales = torch.tensor([1e-4, 1e4]).view(2, 1, 1, 1)                     # every image its own
-    test_close(contour_map(x * scales), m, eps=1e-5)
-    test_eq(contour_map(x.half()).dtype, torch.float32)                    # half precision is too coarse for ratios
+    assert m.shape == (2, 1, 12, 12) and m.std() > 0.01
+    assert 0 <= m.min() and m.max() <= 1
+    each = torch.tensor([1e-4, 1e4]).view(2, 1, 1, 1)              # every image its own
+    for scale in (1e-20, 1e-3, 1e20, each):
+        test_close(contour_map(x * scale), m, eps=1e-5)
+    test_eq(contour_map(x.half()).dtype, torch.float32)  # half is too coarse for ratios
 
 
 def test_a_flat_map_has_no_contour():
     flat = torch.rand(1, 8, 1, 1, generator=seeded()).expand(1, 8, 12, 12)
-    test_eq(contour_map(flat), torch.zeros(1, 1, 12, 12))                   # up to the border
+    test_eq(contour_map(flat), torch.zeros(1, 1, 12, 12))             # up to the border
     test_eq(contour_map(torch.zeros(1, 8, 12, 12)), torch.zeros(1, 1, 12, 12))
 
 
 def test_contour_map_turns_with_its_input():
     x = torch.rand(2, 4, 9, 9, generator=seeded(), dtype=torch.float64)
-    for turn in (lambda t: t.flip(-1), lambda t: t.flip(-2), lambda t: t.rot90(1, (2, 3))): test_close(contour_map(turn(x), 1), turn(contour_map(x, 1)), eps=1e-12)
+    m = contour_map(x, 1)
+    for dims in ([-1], [-2]):
+        test_close(contour_map(x.flip(dims), 1), m.flip(dims), eps=1e-12)
+    test_close(contour_map(x.rot90(1, (2, 3)), 1), m.rot90(1, (2, 3)), eps=1e-12)
 
 
 def test_contour_map_has_a_gradient_everywhere():
     x = torch.rand(2, 3, 6, 6, generator=seeded(), dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(contour_map, x)
     x = torch.rand(2, 3, 8, 8, generator=seeded(1))
-    x[0], x[1, 0], x[1, 1, :4] = 0, 0, 0                                    # a dead image, a dead channel, a half-dead one
-    x.requires_grad_(); contour_map(x).sum().backward()
+    x[0], x[1, 0], x[1, 1, :4] = 0, 0, 0      # a dead image, a dead channel, half a one
+    contour_map(x.requires_grad_()).sum().backward()
     assert x.grad.isfinite().all() and x.grad[1].any()
 
 
 def test_false_alarms_do_not_depend_on_brightness():
-    dark, bright = (speckle(torch.full((1, 1, 256, 256), s), 1, seeded(i)) for i, s in enumerate((0.01, 1.0)))
-    alarm = lambda f: (f(dark) > f(bright).quantile(0.99)).float().mean().item()
-    difference = lambda x: torch.stack([(a - b).abs() for a, b in side_means(x, 3)]).amax(0)
-    test_close(alarm(lambda x: contour_map(x, 3, 0)), 0.01, eps=0.005)
-    test_eq(alarm(difference), 0)                                           # its noise is a hundred times smaller there, and so are its edges
+    def alarms(detect):
+        dark, bright = map(detect, even_fields())
+        return (dark > bright.quantile(0.99)).float().mean().item()
+
+    test_close(alarms(lambda x: contour_map(x, 3, 0)), 0.01, eps=0.005)
+    test_eq(alarms(difference), 0)            # its noise is smaller there, as its edges
 
 
 def test_contour_map_refuses_what_has_no_ratio():
     x = torch.rand(1, 2, 8, 8, generator=seeded())
-    with expect_fail(ValueError, contains="intensity instead of dB"): contour_map(to_unit(x, "intensity", "db"))
-    with expect_fail(ValueError, contains="(B, C, H, W)"): contour_map(x[0])
-    with expect_fail(ValueError, contains="must be floats"): contour_map(x.byte())
+    for message, wrong in (("intensity instead of dB", to_unit(x, "intensity", "db")),
+                           ("(B, C, H, W)", x[0]), ("must be floats", x.byte())):
+        with expect_fail(ValueError, contains=message):
+            contour_map(wrong)
     x[0, 0, 4, 4] = float("nan")
-    assert contour_map(x).isnan().any()                                     # a lost network is not hidden
+    assert contour_map(x).isnan().any()                   # a lost network is not hidden
 
 
 def boundary_score(m, outline, near=2):
-    "Chance that a cell on the outline (True in `outline`) scores higher than one farther than `near` cells from any: 0.5 is guessing."
+    "Chance that a cell on an outline scores higher than one `near` cells from any."
     around = F.max_pool2d(outline.float(), 2 * near + 1, 1, near) > 0
     on, off = m[outline], m[~around]
     ranks = torch.cat([on, off]).argsort().argsort()[:len(on)].double() + 1
-    return ((ranks.sum() - len(on) * (len(on) + 1) / 2) / (len(on) * len(off))).item()
+    wins = ranks.sum() - len(on) * (len(on) + 1) / 2
+    return (wins / (len(on) * len(off))).item()
 
 
 def test_ratios_find_outlines_that_differences_miss():
     scenes, outlines = parcels(4)
-    difference = lambda x: torch.stack([(a - b).abs() for a, b in side_means(x, 3)]).amax(0)
     for L in (1, 4):
         x = speckle(scenes, L, seeded(L))
-        assert boundary_score(contour_map(x, 3, 0), outlines, 7) > boundary_score(difference(x), outlines, 7) + 0.04
-    test_close(boundary_score(torch.rand(scenes.shape, generator=seeded()), outlines), 0.5, eps=0.02)
+        ratios = boundary_score(contour_map(x, 3, 0), outlines, 7)
+        assert ratios > boundary_score(difference(x), outlines, 7) + 0.04
+    guess = torch.rand(scenes.shape, generator=seeded())
+    test_close(boundary_score(guess, outlines), 0.5, eps=0.02)
     test_eq(boundary_score(outlines.float(), outlines), 1)
 
 
@@ -113,142 +161,214 @@ def untrained(seed=0):
         torch.manual_seed(seed)
         net = torchvision.models.resnet18(weights=None)
         net.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-        torch.nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        torch.nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out",
+                                      nonlinearity="relu")
     return net
 
-def stages(net, x):
-    "Stage 1 to 4 features of (B, 1, S, S) images."
-    x, out = net.maxpool(net.relu(net.bn1(net.conv1(x)))), []
-    for layer in (net.layer1, net.layer2, net.layer3, net.layer4): out.append(x := layer(x))
-    return out
 
-def normal(intensity): return (to_unit(intensity, "intensity", "db") + 12) / 7       # roughly mean 0 and deviation 1
+def stages(net, x):
+    "Features of stages 1 to 4 of (B, 1, S, S) images."
+    stage1 = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x)))))
+    stage2 = net.layer2(stage1)
+    stage3 = net.layer3(stage2)
+    return stage1, stage2, stage3, net.layer4(stage3)
+
+
+def normal(intensity):
+    "Decibels of roughly mean 0 and deviation 1."
+    return (to_unit(intensity, "intensity", "db") + 12) / 7
+
+
+def additive():
+    "An untrained network in which every pixel has its positive share of a cell."
+    net = untrained().eval()
+    net.maxpool = torch.nn.AvgPool2d(3, 2, 1)             # the same geometry
+    for p in net.parameters():
+        p.data.abs_()                                     # nothing cancels
+    return net
+
+
+def seen_by(network, stage, j, size=256):
+    "First and last pixel of a row that cell j of a stage depends on."
+    x = torch.ones(1, 1, size, size, requires_grad=True)
+    cell = stages(network, x)[stage - 1][0, :, j, j].sum()
+    hit = torch.autograd.grad(cell, x)[0][0, 0].sum(0).nonzero()
+    return hit.min().item(), hit.max().item()
 
 
 def test_cells_are_read_where_they_are():
-    net = untrained().eval(); net.maxpool = torch.nn.AvgPool2d(3, 2, 1)
-    for p in net.parameters(): p.data.abs_()
-    x = torch.ones(1, 1, 160, 160, requires_grad=True)
-    for feature, stride, j in zip(stages(net, x), (4, 8), (20, 10)):        # the claim about torchvision's grid
-        hit = torch.autograd.grad(feature[0, :, j, j].sum(), x, retain_graph=True)[0][0, 0].sum(0).nonzero()
-        test_eq((hit.min() + hit.max() + 1).item() / 2, stride * j + 0.5)
-    for stride in (4, 8):                                                   # a map that tells where its cells are centred
-        here = (stride * torch.arange(64 // stride) + 0.5).expand(1, 1, 64 // stride, -1)
-        read = _on_pixels(here, stride, 4, (16, 16))[0, 0]
-        test_close(read[:, :14], (4 * (torch.arange(16) + 0.5)).expand(16, -1)[:, :14], eps=1e-4)   # the last cells repeat the border
+    for stage, stride, j in ((1, 4, 20), (2, 8, 10)):     # of torchvision's grid
+        first, last = seen_by(additive(), stage, j, size=160)
+        test_eq((first + last + 1) / 2, stride * j + 0.5)
+        n = 64 // stride                  # a map that tells where its cells are centred
+        here = (stride * torch.arange(n) + 0.5).expand(1, 1, n, -1)
+        read = _on_pixels(here, stride, (16, 16))[0, 0]
+        want = (4 * (torch.arange(16) + 0.5)).expand(16, -1)
+        test_close(read[:, :14], want[:, :14], eps=1e-4)   # then the border repeats
 
 
 def test_untrained_contours_are_better_than_guessing():
     scenes, outlines = parcels(4, 128, 6)
     cells = F.max_pool2d(outlines.float(), 4) > 0
     for L, least in ((1, 0.6), (4, 0.7), (16, 0.75)):
-        with torch.no_grad(): m = shallow_contours(stages(untrained(), normal(speckle(scenes, L, seeded(L)))))
+        x = normal(speckle(scenes, L, seeded(L)))
+        with torch.no_grad():
+            m = shallow_contours(stages(untrained(), x))
         assert m.shape == (4, 1, 32, 32) and boundary_score(m, cells) > least
 
 
+def two_views(tiles, size=64, seed=0, looks=16):
+    "Two crops of every tile, each with a little speckle of its own, and their params."
+    g, n = seeded(seed), tiles.shape[-1]
+    params = [sample_views(len(tiles), n, generator=g) for _ in range(2)]
+    crops = [crop_resize(tiles, p, size) for p in params]
+    return [normal(speckle(crop, looks, g)) for crop in crops], params
+
+
 def test_common_ground_is_common():
-    where = torch.stack(torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij"))      # a tile that tells its own coordinates
+    i = torch.arange(128) + 0.5                  # a tile that tells its own coordinates
+    where = torch.stack(torch.meshgrid(i, i, indexing="ij"))
     p1, p2 = (sample_views(40, 128, generator=seeded(s)) for s in (0, 1))
     boxes = overlap(p1, p2)
-    big = ((boxes[:, 2:] - boxes[:, :2]) > 24).all(1); boxes, p1, p2 = boxes[big], p1[big], p2[big]
+    big = ((boxes[:, 2:] - boxes[:, :2]) > 24).all(1)
+    boxes, p1, p2 = boxes[big], p1[big], p2[big]
     assert big.sum() > 20 and (p1[:, 4] != p2[:, 4]).any()
-    inner = boxes + torch.tensor([8., 8, -8, -8])                                                              # away from the crops' borders
+    inner = boxes + torch.tensor([8., 8, -8, -8])         # away from the crops' borders
     for axis in range(2):
-        a, b = (on_common_ground(crop_resize(where[axis].expand(len(p), 1, -1, -1), p, 64), inner, p, 64, 8) for p in (p1, p2))
-        lo, hi = inner[:, 1 - axis], inner[:, 3 - axis]
-        truth = lo[:, None] + (hi - lo)[:, None] * (torch.arange(8) + 0.5) / 8
-        truth = (truth[:, :, None] if axis == 0 else truth[:, None, :]).expand(-1, 8, 8)
-        assert (a - truth).abs().max() < 0.5 and (b - truth).abs().max() < 0.5                                 # under half a pixel, flips included
+        lo, hi = inner[:, 1 - axis, None], inner[:, 3 - axis, None]
+        middles = lo + (hi - lo) * (torch.arange(8) + 0.5) / 8
+        rows = middles[:, :, None].expand(-1, 8, 8)
+        truth = rows if axis == 0 else rows.mT
+        for p in (p1, p2):
+            view = crop_resize(where[axis].expand(len(p), 1, -1, -1), p, 64)
+            off = _common_ground(view, inner, p, 64, 8) - truth
+            assert off.abs().max() < 0.5            # under half a pixel, flips included
 
 
 def test_consistency_is_one_minus_pearson():
-    m1, m2 = torch.rand(5, 1, 16, 16, generator=seeded()), torch.rand(5, 1, 16, 16, generator=seeded(1))
-    m2 = m1 + m2
+    m1 = torch.rand(5, 1, 16, 16, generator=seeded())
+    m2 = m1 + torch.rand(5, 1, 16, 16, generator=seeded(1))
     whole = torch.tensor([0., 0, 16, 16, 0]).expand(5, 5)
+    flipped = torch.tensor([0., 0, 16, 16, 1]).expand(5, 5)
     loss = contour_consistency(m1, m2, whole, whole, view_size=16, grid=16)
-    want = 1 - torch.stack([torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] for a, b in zip(m1, m2)])
-    test_close(loss, want.mean(), eps=1e-4)
-    flipped = whole.clone(); flipped[:, 4] = 1
-    test_close(contour_consistency(m1, m2.flip(-1), whole, flipped, 16), loss, eps=1e-5)                       # a flip is undone
+    pearson = [torch.corrcoef(torch.cat([a.flatten(1), b.flatten(1)]))[0, 1]
+               for a, b in zip(m1, m2)]
+    test_close(loss, 1 - sum(pearson) / 5, eps=1e-4)
+    test_close(contour_consistency(m1, m2.flip(-1), whole, flipped, 16), loss, eps=1e-5)
     test_close(contour_consistency(m1.flip(-1), m2, flipped, whole, 16), loss, eps=1e-5)
-    test_close(contour_consistency(m1, 0.3 * m1 + 0.2, whole, whole, 16), 0, eps=1e-3)                         # brightness and contrast are free
+    stretched = contour_consistency(m1, 0.3 * m1 + 0.2, whole, whole, 16)
+    test_close(stretched, 0, eps=1e-3)                # brightness and contrast are free
 
 
 def test_only_the_overlap_is_compared():
     tile = torch.rand(1, 1, 64, 64, generator=seeded())
     p1, p2 = torch.tensor([[0., 0, 32, 32, 0]]), torch.tensor([[16., 8, 32, 32, 1]])
-    m1, m2 = crop_resize(tile, p1, 32), crop_resize(tile, p2, 32)                                              # same scale: the overlap is exact
+    m1, m2 = crop_resize(tile, p1, 32), crop_resize(tile, p2, 32)    # of the same scale
     test_close(contour_consistency(m1, m2, p1, p2, 32, grid=8), 0, eps=1e-3)
-    m1[:, :, :16], m2[:, :, 16:] = 5, 7                                                                        # rubbish outside of it
+    m1[:, :, :16], m2[:, :, 16:] = 5, 7                          # rubbish outside of it
     test_close(contour_consistency(m1, m2, p1, p2, 32, grid=8), 0, eps=1e-3)
 
 
 def test_the_loss_knows_two_views_of_a_tile():
-    tiles, g = speckle(parcels(16, 128, 8, seed=3)[0], 4, seeded()), seeded(1)
-    p1, p2 = (sample_views(16, 128, generator=g) for _ in range(2))
+    tiles = speckle(parcels(16, 128, 8, seed=3)[0], 4, seeded())
+    views, crops = two_views(tiles, seed=1)
     net = untrained()
-    with torch.no_grad(): m1, m2 = (shallow_contours(stages(net, normal(speckle(crop_resize(tiles, p, 64), 16, g)))) for p in (p1, p2))
-    same, other = contour_consistency(m1, m2, p1, p2, 64), contour_consistency(m1, m2.roll(1, 0), p1, p2, 64)
+    with torch.no_grad():
+        m1, m2 = (shallow_contours(stages(net, v)) for v in views)
+    same = contour_consistency(m1, m2, *crops, 64)
+    other = contour_consistency(m1, m2.roll(1, 0), *crops, 64)
     assert same < 0.5 and other > 0.85
 
 
 def test_flipped_views_agree_best_where_the_cells_are():
+    def right(m):                    # 1.5 pixels to the right, as stage 1 is to be read
+        return _on_pixels(m, 4, m.shape[-2:])
+
+    def wrong(m):                       # 1.5 to the left: as smooth, and misplaced
+        return right(m.flip(-1)).flip(-1)
+
+    def loss(read):
+        return contour_consistency(read(m1), read(m2), p1, p2, 64).item()
+
     tiles, g = speckle(parcels(24, 160, 10, seed=5)[0], 4, seeded(5)), seeded(0)
-    p1, p2 = (torch.cat([sample_views(24, 160, generator=g)[:, :4], torch.full((24, 1), f)], 1) for f in (0., 1.))
-    with torch.no_grad(): m1, m2 = (contour_map(stages(untrained(), normal(crop_resize(tiles, p, 64)))[0]) for p in (p1, p2))
-    right = lambda m: _on_pixels(m, 4, 4, m.shape[-2:])                     # 1.5 pixels to the right, as shallow_contours reads stage 1
-    wrong = lambda m: right(m.flip(-1)).flip(-1)                            # 1.5 to the left: as smooth, and misplaced
-    loss = lambda read: contour_consistency(read(m1), read(m2), p1, p2, 64).item()
+    p1, p2 = (sample_views(24, 160, generator=g) for _ in range(2))
+    p1[:, 4], p2[:, 4] = 0, 1
+    with torch.no_grad():
+        views = [normal(crop_resize(tiles, p, 64)) for p in (p1, p2)]
+        m1, m2 = (contour_map(stages(untrained(), view)[0]) for view in views)
     assert loss(right) < min(loss(wrong), loss(lambda m: m)) - 0.02
 
 
 def test_a_flat_map_does_not_win():
-    m1, m2 = (torch.rand(4, 1, 16, 16, generator=seeded(s)) for s in (0, 0))
-    m2 = m2 + 0.3 * torch.rand(4, 1, 16, 16, generator=seeded(2))
+    def loss(a, b=None):
+        return contour_consistency(a, m2 if b is None else b, whole, whole, 64)
+
+    m1 = torch.rand(4, 1, 16, 16, generator=seeded())
+    m2 = m1 + 0.3 * torch.rand(4, 1, 16, 16, generator=seeded(2))
     whole = torch.tensor([0., 0, 64, 64, 0]).expand(4, 5)
-    loss = lambda a, b: contour_consistency(a, b, whole, whole, 64).item()
     flat = torch.full_like(m1, 0.3)
-    test_close([loss(flat, m2), loss(m1, flat), loss(flat, flat)], [1, 1, 1], eps=1e-6)
-    along = [loss(flat + t * (m1 - flat), m2) for t in (1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0)]             # flattened step by step
-    assert along == sorted(along) and along[0] < 0.2                                                           # never a reward on the way
-    spread = (flat + 0.003 * (m1 - flat)).requires_grad_()                                                     # nearly flat: which way does the gradient go?
-    contour_consistency(spread, m2, whole, whole, 64).backward()
-    step = spread.detach() - 1e-5 * spread.grad / spread.grad.abs().max()
-    assert spread.grad.isfinite().all() and step.std() > spread.std()                                          # away from flat
-    flat = flat.requires_grad_(); contour_consistency(flat, m2, whole, whole, 64).backward()
+    for a, b in ((flat, m2), (m1, flat), (flat, flat)):
+        test_close(loss(a, b).item(), 1, eps=1e-6)
+    steps = (1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0)         # flattened step by step
+    along = [loss(flat + t * (m1 - flat)).item() for t in steps]
+    assert along == sorted(along) and along[0] < 0.2               # never a reward
+    nearly = (flat + 0.003 * (m1 - flat)).requires_grad_()
+    loss(nearly).backward()
+    step = nearly.detach() - 1e-5 * nearly.grad / nearly.grad.abs().max()
+    assert nearly.grad.isfinite().all() and step.std() > nearly.std()   # away from flat
+    flat.requires_grad_()
+    loss(flat).backward()
     assert flat.grad.isfinite().all()
 
 
 def test_only_the_first_map_learns():
-    m1, m2 = (torch.rand(2, 1, 8, 8, generator=seeded(s), dtype=torch.float64).requires_grad_() for s in (0, 1))
-    p1, p2 = torch.tensor([[0., 0, 40, 40, 0], [5, 3, 30, 36, 1]]), torch.tensor([[10., 4, 40, 40, 1], [0, 0, 50, 50, 0]])
+    m1, m2 = (torch.rand(2, 1, 8, 8, generator=seeded(s), dtype=torch.float64)
+              for s in (0, 1))
+    m1.requires_grad_()
+    m2.requires_grad_()
+    p1 = torch.tensor([[0., 0, 40, 40, 0], [5, 3, 30, 36, 1]])
+    p2 = torch.tensor([[10., 4, 40, 40, 1], [0, 0, 50, 50, 0]])
     contour_consistency(m1, m2, p1, p2, 32).backward()
     assert m1.grad.norm() > 0 and m2.grad is None
-    assert torch.autograd.gradcheck(lambda m: contour_consistency(m, m2, p1, p2, 32, 4), m1)
+    assert torch.autograd.gradcheck(
+        lambda m: contour_consistency(m, m2, p1, p2, 32, 4), m1)
 
 
 def test_pairs_without_enough_overlap_are_left_out():
-    m1, m2 = (torch.rand(3, 1, 16, 16, generator=seeded(s)).requires_grad_() for s in (0, 1))
+    m1, m2 = (torch.rand(3, 1, 16, 16, generator=seeded(s)) for s in (0, 1))
+    m1.requires_grad_()
     p1 = torch.tensor([[0., 0, 64, 64, 0], [0, 0, 32, 32, 0], [0, 0, 32, 32, 1]])
-    p2 = torch.tensor([[0., 0, 64, 64, 1], [40, 40, 32, 32, 0], [0, 26, 32, 32, 0]])                          # all, nothing, a strip of 3 cells
-    both = contour_consistency(m1, m2, p1, p2, 64)
-    test_close(both, contour_consistency(m1[:1], m2[:1], p1[:1], p2[:1], 64), eps=1e-6)
-    none = contour_consistency(m1[1:], m2[1:], p1[1:], p2[1:], 64); none.backward()
-    test_eq(none.item(), 0); test_eq(m1.grad, torch.zeros(3, 1, 16, 16))
-    test_ne(contour_consistency(m1[1:], m2[1:], p1[1:], p2[1:], 64, min_cells=3).item(), 0)                    # a strip, if one insists
+    p2 = torch.tensor([[0., 0, 64, 64, 1],            # all in common
+                       [40, 40, 32, 32, 0],           # nothing
+                       [0, 26, 32, 32, 0]])           # a strip of 3 cells
+    alone = contour_consistency(m1[:1], m2[:1], p1[:1], p2[:1], 64)
+    test_close(contour_consistency(m1, m2, p1, p2, 64), alone, eps=1e-6)
+    others = m1[1:], m2[1:], p1[1:], p2[1:], 64
+    none = contour_consistency(*others)
+    none.backward()
+    test_eq(none.item(), 0)
+    test_eq(m1.grad, torch.zeros(3, 1, 16, 16))
+    test_ne(contour_consistency(*others, min_cells=3).item(), 0)     # but for the strip
 
 
 def test_contour_consistency_refuses_what_does_not_match():
-    m, p = torch.rand(2, 1, 8, 8, generator=seeded()), torch.tensor([[0., 0, 32, 32, 0]]).expand(2, 5)
-    with expect_fail(ValueError, contains="(B, 1, S, S)"): contour_consistency(m, m[:1], p, p, 32)
-    with expect_fail(ValueError, contains="(B, 1, S, S)"): contour_consistency(m.expand(2, 3, 8, 8), m.expand(2, 3, 8, 8), p, p, 32)
-    with expect_fail(ValueError, contains="need params (2, 5)"): contour_consistency(m, m, p[:1], p, 32)
+    m = torch.rand(2, 1, 8, 8, generator=seeded())
+    p, coloured = torch.tensor([[0., 0, 32, 32, 0]]).expand(2, 5), m.expand(2, 3, 8, 8)
+    for message, *wrong in (("(B, 1, S, S)", m, m[:1], p, p),
+                            ("(B, 1, S, S)", coloured, coloured, p, p),
+                            ("need params (2, 5)", m, m, p[:1], p)):
+        with expect_fail(ValueError, contains=message):
+            contour_consistency(*wrong, 32)
 
 
 def test_gradient_reaches_stages_1_and_2_and_no_further():
-    tiles, g, net = speckle(parcels(4, 128, 8)[0], 4, seeded()), seeded(1), untrained()
-    p1, p2 = (sample_views(4, 128, generator=g) for _ in range(2))
-    m1, m2 = (shallow_contours(stages(net, normal(crop_resize(tiles, p, 64)))) for p in (p1, p2))
-    contour_consistency(m1, m2, p1, p2, 64).backward()
-    for part in (net.conv1, net.layer1, net.layer2): assert all(p.grad is not None and p.grad.norm() > 0 and p.grad.isfinite().all() for p in part.parameters())
-    for part in (net.layer3, net.layer4): assert all(p.grad is None for p in part.parameters())
+    tiles = speckle(parcels(4, 128, 8)[0], 4, seeded())
+    views, crops = two_views(tiles, seed=1)
+    net = untrained()
+    m1, m2 = (shallow_contours(stages(net, v)) for v in views)
+    contour_consistency(m1, m2, *crops, 64).backward()
+    for part in (net.conv1, net.layer1, net.layer2):
+        for p in part.parameters():
+            assert p.grad.norm() > 0 and p.grad.isfinite().all()
+    for part in (net.layer3, net.layer4):
+        assert all(p.grad is None for p in part.parameters())

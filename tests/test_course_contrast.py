@@ -5,56 +5,32 @@ from di3cl.losses import *
 
 
 
-import copy, math
+import math
+
 import torch
 import torch.nn.functional as F
 from fastcore.test import *
 from torch import nn
 
-from di3cl.encoder import Queue, update_twin
 
-def seeded(seed=0): return torch.Generator().manual_seed(seed)
-
-
-def test_an_untrained_filter_costs_the_log_of_the_candidates():
-    unit = lambda *shape: F.normalize(torch.randn(*shape, generator=seeded(sum(shape))), dim=-1)
-    for n in (10, 1000): test_close(info_nce(unit(512, 128), unit(511, 128)[:1].expand(512, -1), unit(n, 128), 0.2), math.log(n + 1), eps=.2)
-    one = unit(1, 128)
-    test_close(info_nce(one.expand(8, -1), one.expand(8, -1), one.expand(100, -1), 0.2), math.log(101), eps=1e-4)     # collapsed
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
-def test_the_loss_rises_while_the_queue_fills():
-    def losses(steps):
-        g = seeded(0); torch.manual_seed(0)
-        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16)); queue = Queue(512, 16, g)
-        for _ in range(steps):
-            x = 1 + .3 * torch.randn(64, 1, 64, generator=g)
-            q, k = (net(x + .1 * torch.randn(x.shape, generator=g)) for _ in range(2))
-            yield info_nce(q, k, queue.keys, 0.2).item(); queue.push(k.detach())
-    first, *_, full = losses(9)                                 # 512 / 64 = 8 steps fill it; nothing is trained here
-    assert full > first + .5 and abs(full - math.log(513)) < .5
-
-
-def test_the_solutions_are_right():
-    test_close(math.log(65_537), 11.09, eps=.005)
-    test_close(-math.log(.5), .69, eps=.005)
-    test_eq(512 // 4, 128)
-
-
-import math, torch
-from fastcore.test import *
-
-def seeded(seed=0): return torch.Generator().manual_seed(seed)
-def rand(*shape, seed=0, dtype=torch.float64): return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
+def rand(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
 
 
 def test_only_the_direction_is_left():
     x = rand(50, 16)
-    test_close(unit_vectors(x).norm(dim=1), torch.ones(50), eps=1e-12)
-    test_close((unit_vectors(x) * x).sum(1), x.norm(dim=1), eps=1e-12)                     # the same direction
-    for scale in (1e-30, 1e-3, 1e30): test_close(unit_vectors(x.float() * scale), unit_vectors(x.float()), eps=1e-6)
+    u = unit_vectors(x)
+    test_close(u.norm(dim=1), torch.ones(50), eps=1e-12)
+    test_close((u * x).sum(1), x.norm(dim=1), eps=1e-12)            # the same direction
+    for scale in (1e-30, 1e-3, 1e30):
+        test_close(unit_vectors(x.float() * scale), u, eps=1e-6)
     assert torch.autograd.gradcheck(unit_vectors, x[:4].requires_grad_())
-    test_close(unit_vectors(torch.full((1, 4), 3e4, dtype=torch.float16)), torch.full((1, 4), 0.5))   # the squares would overflow
+    large = torch.full((1, 4), 3e4, dtype=torch.float16)        # squares would overflow
+    test_close(unit_vectors(large), torch.full((1, 4), 0.5))
 
 
 def test_zero_has_no_direction_and_a_finite_gradient():
@@ -65,150 +41,237 @@ def test_zero_has_no_direction_and_a_finite_gradient():
 
 
 def test_only_real_floating_point_numbers_have_a_direction_here():
-    with expect_fail(TypeError, contains="floating-point"): unit_vectors(torch.ones(2, 3, dtype=torch.long))
+    with expect_fail(TypeError, contains="floating-point"):
+        unit_vectors(torch.ones(2, 3, dtype=torch.long))
+
+
+def test_an_untrained_filter_costs_the_log_of_the_candidates():
+    for n in (10, 1000):
+        stranger = rand(1, 128, seed=1).expand(512, -1)
+        loss = info_nce(rand(512, 128), stranger, rand(n, 128, seed=2), 0.2)
+        test_close(loss, math.log(n + 1), eps=.2)
+    one = rand(1, 128)                                                # collapsed
+    loss = info_nce(one.expand(8, -1), one.expand(8, -1), one.expand(100, -1), 0.2)
+    test_close(loss, math.log(101), eps=1e-4)
 
 
 def test_info_nce_is_the_formula_written_out():
-    def naive(q, k, queue, T):
+    def dot(a, b):
+        return sum(x * y for x, y in zip(a, b))
+
+    def cosine(a, b):
+        return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+    def naive(query, key, queue, T):
         total = 0.
-        for i in range(len(q)):
-            cosine = lambda a, b: sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
-            right = math.exp(cosine(q[i], k[i]) / T)
-            total -= math.log(right / (right + sum(math.exp(cosine(q[i], n) / T) for n in queue)))
-        return total / len(q)
-    q, k, queue = rand(5, 6), 3 * rand(5, 6, seed=1), rand(11, 6, seed=2)
-    for T in (0.07, 0.2, 1.0): test_close(info_nce(q, k, queue, T).item(), naive(q.tolist(), k.tolist(), queue.tolist(), T), eps=1e-12)
-    test_close(info_nce(q.float(), k.float(), queue.float()).item(), naive(q.tolist(), k.tolist(), queue.tolist(), 0.2), eps=1e-5)
+        for q, k in zip(query, key):
+            right = math.exp(cosine(q, k) / T)
+            wrong = sum(math.exp(cosine(q, n) / T) for n in queue)
+            total -= math.log(right / (right + wrong))
+        return total / len(query)
+
+    parts = rand(5, 6), 3 * rand(5, 6, seed=1), rand(11, 6, seed=2)
+    lists = [x.tolist() for x in parts]
+    for T in (0.07, 0.2, 1.0):
+        test_close(info_nce(*parts, T).item(), naive(*lists, T), eps=1e-12)
+    floats = [x.float() for x in parts]
+    test_close(info_nce(*floats).item(), naive(*lists, 0.2), eps=1e-5)
+    units = [unit_vectors(x) for x in parts]
+    test_close(unit_info_nce(*units).item(), naive(*lists, 0.2), eps=1e-14)
 
 
 def test_info_nce_has_the_right_gradient():
-    parts = [rand(n, 6, seed=n).requires_grad_() for n in (4, 4, 9)]
-    parts[1] = rand(4, 6, seed=7).requires_grad_()
+    q, k, queue = rand(4, 6), rand(4, 6, seed=7), rand(9, 6, seed=9)
+    parts = [x.requires_grad_() for x in (q, k, queue)]
     assert torch.autograd.gradcheck(info_nce, parts)
     info_nce(*parts).backward()
-    for p in parts: test_close((p.grad * p).sum(1), torch.zeros(len(p)), eps=1e-12)         # nothing pulls along a vector: length is free
+    for p in parts:                       # nothing pulls along a vector: length is free
+        test_close((p.grad * p).sum(1), torch.zeros(len(p)), eps=1e-12)
 
 
 def test_info_nce_does_not_see_scale():
     q, k, queue = (rand(n, 16, seed=n, dtype=torch.float32) for n in (8, 8, 50))
-    k = q + 0.5 * k
-    each = 10 ** (20 * rand(8, 1, seed=1).tanh()).float()                                    # every row at its own scale, 1e-20 to 1e20
-    test_close(info_nce(q * each, k / each, queue * 1e-10), info_nce(q, k, queue), eps=1e-5)
+    k = q + 0.5 * rand(8, 16, seed=9, dtype=torch.float32)
+    each = 10 ** (20 * rand(8, 1, seed=1).tanh()).float()             # 1e-20 to 1e20
+    scaled = info_nce(q * each, k / each, queue * 1e-10)
+    test_close(scaled, info_nce(q, k, queue), eps=1e-5)
 
 
 def test_gradients_go_to_whatever_asks():
-    q, k, queue = rand(4, 8).requires_grad_(), rand(4, 8, seed=1), rand(20, 8, seed=2)       # as in MoCo: key and queue ask for nothing
-    info_nce(q, k, queue).backward()
+    q, k, queue = rand(4, 8).requires_grad_(), rand(4, 8, seed=1), rand(20, 8, seed=2)
+    info_nce(q, k, queue).backward()                                  # as in MoCo
     assert q.grad.norm() > 0 and k.grad is None and queue.grad is None
-    k = k.requires_grad_(); info_nce(q.detach(), k, queue).backward()                        # as in SimCLR: a key that asks
+    k.requires_grad_()
+    info_nce(q.detach(), k, queue).backward()                         # as in SimCLR
     assert k.grad.norm() > 0
 
 
 def test_dtype_in_is_dtype_out():
-    x, k, queue = rand(64, 128), rand(64, 128) + rand(64, 128, seed=1), rand(4096, 128, seed=2)
-    for dtype, eps in ((torch.float64, 1e-12), (torch.float32, 1e-5), (torch.float16, 0.005), (torch.bfloat16, 0.02)):
-        loss = info_nce(x.to(dtype), k.to(dtype), queue.float() if dtype != torch.float64 else queue, 0.07)
+    x, queue = rand(64, 128), rand(4096, 128, seed=2)
+    k = x + rand(64, 128, seed=1)
+    exact = info_nce(x, k, queue, 0.07)
+    test_eq(exact.dtype, torch.float64)
+    tolerances = {torch.float32: 1e-5, torch.half: 0.005, torch.bfloat16: 0.02}
+    for dtype, eps in tolerances.items():
+        loss = info_nce(x.to(dtype), k.to(dtype), queue.float(), 0.07)
         test_eq(loss.dtype, dtype)
-        test_close(loss.double(), info_nce(x, k, queue, 0.07), eps=eps)
-    with torch.autocast("cpu", torch.bfloat16):                                              # as torch's losses do: float32, and computed so
-        loss = info_nce(x.bfloat16(), x.bfloat16(), x.float()); test_eq(loss.dtype, torch.float32)
-    test_close(loss, info_nce(x.bfloat16().float(), x.bfloat16().float(), x.float()), eps=1e-5)
+        test_close(loss.double(), exact, eps=eps)
+    half = x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):             # float32, and computed so
+        loss = info_nce(half, half, x.float())
+    test_eq(loss.dtype, torch.float32)
+    test_close(loss, info_nce(half.float(), half.float(), x.float()), eps=1e-5)
 
 
 def test_info_nce_refuses_what_would_mislead():
-    x = rand(4, 8)
-    with expect_fail(ValueError, contains="row i of one the partner"): info_nce(x, x[:3], rand(9, 8))
-    with expect_fail(ValueError, contains="(N, 8), one key a row"): info_nce(x, x, rand(8, 9))
-    with expect_fail(ValueError, contains="queue is empty"): info_nce(x, x, rand(0, 8))
-    with expect_fail(ValueError, contains="empty batch"): info_nce(x[:0], x[:0], rand(9, 8))
-    with expect_fail(ValueError, contains="temperature must be positive"): info_nce(x, x, rand(9, 8), temperature=0)
+    x, queue = rand(4, 8), rand(9, 8)
+    for message, *wrong in (("row i of the other", x, x[:3], queue),
+                            ("(N, 8), one key a row", x, x, rand(8, 9)),
+                            ("queue is empty", x, x, queue[:0]),
+                            ("empty batch", x[:0], x[:0], queue),
+                            ("temperature must be positive", x, x, queue, 0)):
+        with expect_fail(ValueError, contains=message):
+            info_nce(*wrong)
 
 
 def test_nan_stays_nan_and_zero_guesses():
     x, queue = rand(4, 8), rand(9, 8, seed=1)
-    lost = x.clone(); lost[2, 3] = float("nan")
-    assert info_nce(lost, x, queue).isnan() and info_nce(x, lost, queue).isnan() and info_nce(x, x, torch.cat([queue, lost])).isnan()
+    lost = x.clone()
+    lost[2, 3] = float("nan")
+    for parts in ((lost, x, queue), (x, lost, queue), (x, x, torch.cat([queue, lost]))):
+        assert info_nce(*parts).isnan()
     zero = torch.zeros(4, 8, requires_grad=True)
-    loss = info_nce(zero, x.float(), queue.float()); loss.backward()
+    loss = info_nce(zero, x.float(), queue.float())
+    loss.backward()
     test_close(loss.item(), math.log(1 + 9), eps=1e-6)
-    assert zero.grad.isfinite().all() and zero.grad.norm() > 0                               # and it is pulled out of there
+    assert zero.grad.isfinite().all() and zero.grad.norm() > 0        # it is pulled out
 
 
 def test_the_push_is_the_probability():
-    q, k, queue, T = rand(1, 8), rand(1, 8, seed=1), unit_vectors(rand(12, 8, seed=2)).requires_grad_(), 0.2
+    q, k, T = rand(1, 8), rand(1, 8, seed=1), 0.2
+    queue = unit_vectors(rand(12, 8, seed=2)).requires_grad_()
     info_nce(q, k, queue, T).backward()
-    u = unit_vectors(q)[0]
-    p = (torch.cat([unit_vectors(k), queue.detach()]) @ u / T).softmax(0)[1:]                 # each negative's probability
-    along = u - (queue.detach() @ u)[:, None] * queue.detach()                               # the part of q that can turn a unit vector
+    u, negatives = unit_vectors(q)[0], queue.detach()
+    p = (torch.cat([unit_vectors(k), negatives]) @ u / T).softmax(0)[1:]
+    along = u - (negatives @ u)[:, None] * negatives  # what of q can turn a unit vector
     test_close(queue.grad, p[:, None] / T * along, eps=1e-12)
 
 
 def test_a_low_temperature_spends_its_push_on_hard_negatives():
     s = unit_vectors(rand(64, 128)) @ unit_vectors(rand(4096, 128, seed=1)).T
-    share = [(s / T).softmax(1).topk(41, 1).values.sum(1).mean().item() for T in (1.0, 0.2, 0.07, 0.01)]
-    assert share == sorted(share) and 0.01 <= share[0] < 0.02 and share[-1] > 0.95
-    assert info_nce(rand(4, 8), rand(4, 8, seed=1), rand(9, 8, seed=2), 0.002).isfinite()    # exp(1 / 0.002) is not: cross_entropy takes the maximum out
+    share = []
+    for T in (1.0, 0.2, 0.07, 0.01):
+        hardest = (s / T).softmax(1).topk(41, 1).values
+        share.append(hardest.sum(1).mean().item())
+    assert share == sorted(share)
+    test_close(share[:3], [0.0144, 0.03, 0.13], eps=0.01)
+    assert share[-1] > 0.95
+    cold = info_nce(rand(4, 8), rand(4, 8, seed=1), rand(9, 8, seed=2), 0.002)
+    assert cold.isfinite()                                      # exp(1 / 0.002) is not
 
 
 def test_the_start_and_the_full_queue_have_closed_forms():
     N, D, T = 8192, 128, 0.2
-    one = rand(1, D).expand(32, D)                                                          # all embeddings coincide
-    start = info_nce(one, one, rand(N, D, seed=1), T).item()
-    test_close(start, math.log(1 + N * math.exp(-1 / T)), eps=0.15)                         # the plain form
-    test_close(start, math.log(1 + N * math.exp(-1 / T + 1 / (2 * D * T * T))), eps=0.03)   # with the spread of random directions
-    test_close(info_nce(one, one, one[:1].expand(N, D), T).item(), math.log(1 + N), eps=1e-9)
-    real = torch.cat([one[:1].expand(N // 4, D), rand(N - N // 4, D, seed=1)])              # a quarter of the queue is real
-    test_close(info_nce(one, one, real, T).item(), math.log(1 + N / 4 + 0.75 * N * math.exp(-1 / T)), eps=0.02)
+    one, noise = rand(1, D), rand(N, D, seed=1)
+    same = one.expand(32, D)                                          # all coincide
+    start = info_nce(same, same, noise, T).item()
+    test_close(start, math.log(1 + N * math.exp(-1 / T)), eps=0.15)   # the plain form
+    spread = 1 / (2 * D * T * T)                                      # of the noise
+    exact = math.log(1 + N * math.exp(-1 / T + spread))
+    test_close(start, exact, eps=0.03)
+    full = info_nce(same, same, one.expand(N, D), T).item()
+    test_close(full, math.log(1 + N), eps=1e-9)
+    real = torch.cat([one.expand(N // 4, D), noise[N // 4:]])       # a quarter is real
+    climbing = math.log(1 + N / 4 + 0.75 * N * math.exp(-1 / T))
+    test_close(info_nce(same, same, real, T).item(), climbing, eps=0.02)
+
+
+def test_the_loss_rises_while_the_queue_fills():
+    g = seeded()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16))
+    queue, losses = unit_vectors(torch.randn(512, 16, generator=g)), []
+    for _ in range(9):                            # 8 fill it; nothing is trained here
+        x = 1 + .3 * torch.randn(64, 1, 64, generator=g)
+        q, k = (net(x + .1 * torch.randn(x.shape, generator=g)) for _ in range(2))
+        losses.append(info_nce(q, k, queue, 0.2).item())
+        queue = torch.cat([k.detach(), queue])[:512]
+    assert losses[-1] > losses[0] + .5 and abs(losses[-1] - math.log(513)) < .5
 
 
 def test_guessing_is_the_worst_for_partners_that_coincide():
     one, own, queue = rand(1, 8), rand(16, 8, seed=1), rand(100, 8, seed=2)
-    climb = [info_nce(one + 0.1 * own, one + 0.1 * own, queue + c * one).item() for c in (0, 1, 4, 16)]    # the crowd comes near
-    assert climb == sorted(climb) and climb[-1] < math.log(101)
+    x = one + 0.1 * own
+    climb = [info_nce(x, x, queue + c * one).item() for c in (0, 1, 4, 16)]
+    assert climb == sorted(climb) and climb[-1] < math.log(101)   # the crowd comes near
     one = one.expand(16, 8).clone().requires_grad_()
     info_nce(one, one.detach(), one.detach()).backward()
-    test_close(one.grad, torch.zeros(16, 8), eps=1e-12)          # collapse is a point of rest, though an unstable one: differences between images end it
+    test_close(one.grad, torch.zeros(16, 8), eps=1e-12)   # a point of rest, if unstable
 
 
 def test_region_loss_is_the_squared_distance_of_unit_vectors():
-    p, t, valid = rand(9, 5), 4 * rand(9, 5, seed=1), torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1]).bool()
-    length = lambda x: math.sqrt(sum(v * v for v in x))
-    naive = [sum((a / length(x) - b / length(y)) ** 2 for a, b in zip(x, y)) for x, y, v in zip(p.tolist(), t.tolist(), valid) if v]
-    test_close(region_loss(p, t, valid).item(), sum(naive) / 6, eps=1e-12)
-    test_close(region_loss(p, t).item(), (2 - 2 * torch.cosine_similarity(p, t)).mean().item(), eps=1e-12)
+    def length(x):
+        return math.sqrt(sum(v * v for v in x))
+
+    def squared_distance(x, y):
+        return sum((a / length(x) - b / length(y)) ** 2 for a, b in zip(x, y))
+
+    p, t = rand(9, 5), 4 * rand(9, 5, seed=1)
+    valid = torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1]).bool()
+    naive = sum(map(squared_distance, p[valid].tolist(), t[valid].tolist())) / 6
+    test_close(region_loss(p, t, valid).item(), naive, eps=1e-12)
+    cosines = torch.cosine_similarity(p, t)
+    test_close(region_loss(p, t).item(), (2 - 2 * cosines).mean().item(), eps=1e-12)
     test_close([region_loss(p, x * p).item() for x in (5, -1e-3)], [0, 4], eps=1e-12)
-    assert torch.autograd.gradcheck(lambda p, t: region_loss(p, t, valid), (p.requires_grad_(), t.requires_grad_()))
+    parts = p.requires_grad_(), t.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, t: region_loss(p, t, valid), parts)
 
 
 def test_invalid_regions_do_not_matter():
-    p, t, valid = rand(6, 5), rand(6, 5, seed=1), torch.tensor([1, 1, 0, 1, 0, 1]).bool()
-    spoilt_p, spoilt_t = (torch.where(valid[:, None], x, torch.nan).requires_grad_() for x in (p, t))
-    loss = region_loss(spoilt_p, spoilt_t, valid); loss.backward()
+    p, t = rand(6, 5), rand(6, 5, seed=1)
+    valid = torch.tensor([1, 1, 0, 1, 0, 1]).bool()
+    spoilt_p, spoilt_t = (torch.where(valid[:, None], x, torch.nan) for x in (p, t))
+    spoilt_p.requires_grad_()
+    loss = region_loss(spoilt_p, spoilt_t, valid)
+    loss.backward()
     test_close(loss.item(), region_loss(p[valid], t[valid]).item(), eps=1e-12)
-    assert spoilt_p.grad.isfinite().all() and not spoilt_p.grad[~valid].any() and spoilt_p.grad[valid].any()
+    assert spoilt_p.grad.isfinite().all() and spoilt_p.grad[valid].any()
+    assert not spoilt_p.grad[~valid].any()
     test_eq(region_loss(p.half(), t.half()).dtype, torch.float16)
-    assert region_loss(spoilt_p, t).isnan()                                                  # a valid NaN stays one
+    assert region_loss(spoilt_p, t).isnan()                     # a valid NaN stays one
 
 
 def test_no_region_is_zero_with_a_gradient():
     for n, valid in ((3, torch.zeros(3).bool()), (0, None)):
         p = rand(n, 5).requires_grad_()
-        loss = region_loss(p, rand(n, 5, seed=1), valid); loss.backward()
-        test_eq(loss.item(), 0); test_eq(p.grad, torch.zeros(n, 5))
+        loss = region_loss(p, rand(n, 5, seed=1), valid)
+        loss.backward()
+        test_eq(loss.item(), 0)
+        test_eq(p.grad, torch.zeros(n, 5))
     zero = torch.zeros(2, 5, requires_grad=True)
-    test_eq(region_loss(zero, torch.ones(2, 5)).item(), 2)                                   # no direction: as far off as an unrelated one
+    test_eq(region_loss(zero, torch.ones(2, 5)).item(), 2)         # no direction at all
 
 
 def test_region_loss_refuses_other_shapes():
     p = rand(6, 5)
-    with expect_fail(ValueError, contains="must both be (M, D)"): region_loss(p, p[:5])
-    with expect_fail(ValueError, contains="must both be (M, D)"): region_loss(p.view(2, 3, 5), p.view(2, 3, 5))
-    with expect_fail(ValueError, contains="flatten"): region_loss(p, p, torch.ones(2, 3).bool())
-    with expect_fail(ValueError, contains="must be bool"): region_loss(p, p, torch.ones(6))
+    for message, *wrong in (("must both be (M, D)", p, p[:5]),
+                            ("must both be (M, D)", p.view(2, 3, 5), p.view(2, 3, 5)),
+                            ("flatten", p, p, torch.ones(2, 3).bool()),
+                            ("must be bool", p, p, torch.ones(6))):
+        with expect_fail(ValueError, contains=message):
+            region_loss(*wrong)
 
 
 def test_the_region_loss_alone_rewards_collapse():
     x = rand(64, 16)
-    same = x * 0.01 + rand(1, 16, seed=1)                                                    # almost one embedding for all
-    assert region_loss(same, same.roll(1, 0)) < 0.01 < 1.8 < region_loss(x, x.roll(1, 0))    # any two agree
-    assert info_nce(same, same, same) > 0.98 * math.log(65) > 2 * info_nce(x, x, rand(64, 16, seed=2))             # InfoNCE is not fooled
+    same = x * 0.01 + rand(1, 16, seed=1)                 # almost one embedding for all
+    assert region_loss(same, same.roll(1, 0)) < 0.01          # any two agree
+    assert region_loss(x, x.roll(1, 0)) > 1.8
+    spread = info_nce(x, x, rand(64, 16, seed=2))
+    assert info_nce(same, same, same) > 0.98 * math.log(65) > 2 * spread    # not fooled
+
+
+def test_the_solutions_are_right():
+    test_close(math.log(65_537), 11.09, eps=.005)
+    test_close(-math.log(.5), .69, eps=.005)
+    test_eq(512 // 4, 128)
