@@ -133,8 +133,7 @@ def show_confusion(
         ax = plt.subplots(figsize=shape, layout="constrained")[1]
     picture = ConfusionMatrixDisplay(percent, display_labels=names)
     picture.plot(ax=ax, cmap="Blues", values_format=".1f", colorbar=False,
-                 text_kw=dict(fontsize=8),
-                 im_kw=dict(vmin=0, vmax=100, aspect="auto"))
+                 text_kw=dict(fontsize=8), im_kw=dict(vmin=0, vmax=100))
     for text, share in zip(picture.text_.flat, percent.flat):
         text.set_visible(bool(share > 0))
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
