@@ -83,9 +83,10 @@ def _pairs_below(root):
     if odd:
         images, masks = (" and ".join(f.name for f in some) or "none"
                          for some in odd[0])
-        raise SarError(f"{root}: {len(odd)} of {len(found)} names are without a partner "
-                       f"or have two (image: {images}; mask: {masks}). Put pairs of "
-                       "equal names into images/ and masks/, or x_mask.tif beside x.tif")
+        raise SarError(
+            f"{root}: {len(odd)} of {len(found)} names are without a partner or have "
+            f"two (image: {images}; mask: {masks}). Put pairs of equal names into "
+            "images/ and masks/, or x_mask.tif beside x.tif")
     return [(image, mask) for (image,), (mask,) in found.values()]
 
 # %% ../nbs/library/data/labels.ipynb #541f98b6
@@ -179,9 +180,9 @@ def check_same_grid(image,  # its file
     remedy = "resample the mask (nearest neighbour) to the image's grid"
     crs = [h.crs if a.crs and b.crs else None for h in (a, b)]
     if (a.height, a.width, crs[0]) != (b.height, b.width, crs[1]):
-        here, there = (f"{h.height} x {h.width} pixels" + (f" in {h.crs}" if crs[0] else "")
-                       for h in (a, b))
-        raise SarError(f"{mask}: has {there}, its image {name} {here}: {remedy}")
+        where = [f" in {h.crs}" * bool(crs[0]) for h in (a, b)]
+        raise SarError(f"{mask}: has {b.height} x {b.width} pixels{where[1]}, its "
+                       f"image {name} {a.height} x {a.width}{where[0]}: {remedy}")
     if crs[0]:
         corners = np.array([(0, a.width), (0, a.height)])
         beside = np.abs(~a.transform * (b.transform * corners) - corners).max()
@@ -506,11 +507,13 @@ def _check_useful(folder, task, reader, counts):
                        "unlabelled: say which in a legend.csv (value,class)")
     present = [legend.classes[k] for k in counts[:, :-1].sum(0).nonzero().flatten()]
     if len(present) < 2:
-        what = " ".join(("only one class in all masks,", *present))
-        raise SarError(f"{folder}: {what if present else 'no labelled pixel in any mask'}"
-                       f": nothing to tell apart. {reader.hidden} labelled pixels lie "
-                       "where the image has no data; does a nodata tag of the masks take "
-                       "others away?")
+        what = "no labelled pixel in any mask"
+        if present:
+            what = f"only one class in all masks, {present[0]}"
+        raise SarError(
+            f"{folder}: {what}: nothing to tell apart. {reader.hidden} labelled pixels "
+            "lie where the image has no data; does a nodata tag of the masks take "
+            "others away?")
 
 # %% ../nbs/library/data/labels.ipynb #d5da6b11
 def open_labels(data,           # "sim", or a folder of image and mask pairs
