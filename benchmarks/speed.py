@@ -155,7 +155,6 @@ def bench_explore(config, device, **kw):
         "contours": lambda: explore.draw_contours(
             tile, network=network, stage="stage 2", seed=next(seed)),
         "speckle": lambda: explore.draw_speckle(tile, radius=8, seed=next(seed)),
-        "info_nce": lambda: explore.draw_info_nce(80, negatives=96, seed=next(seed)),
         "map": lambda: explore.draw_map(scores, big, threshold=0.2),
     }
     runners = {name: lambda f=f: print_figure(f()) for name, f in draw.items()}

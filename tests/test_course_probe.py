@@ -111,6 +111,30 @@ def test_a_constant_feature_says_nothing():
     test_eq(fit_scaler(x)(torch.full((1, 2), 7.))[0, 1].item(), 0)  # on other rows, too
 
 
+import pandas as pd
+
+from di3cl.evaluate.metrics import bootstrap_interval, segmentation_report
+
+
+def class_table(
+    prediction,    # (M,) classes
+    test,          # Patches
+    names,         # class names
+    n=500,         # resamples
+):
+    """Format a line a class that occurs: its patches, the share of them that is found
+    with a 95 % interval, and the share of what is called so that is right."""
+    c = confusions(prediction, test, len(names))
+    precision = segmentation_report(c.sum(0)).precision
+    rows = {}
+    for k in test.y.unique().tolist():
+        found = bootstrap_interval(c[:, k], lambda row: row[:, k].sum() / row.sum(), n)
+        rows[names[k]] = int(c[:, k].sum()), *found[:3], float(precision[k])
+    columns = ["patches", "found", "low", "high", "right when said"]
+    table = pd.DataFrame.from_dict(rows, "index", columns=columns)
+    return table.to_string(float_format="{:.2f}".format)
+
+
 def test_a_perfect_feature_scores_one_and_noise_scores_chance():
     g = torch.Generator().manual_seed(0)
     p = patches_of(torch.randint(0, 5, (600,), generator=g), 6)

@@ -6,9 +6,12 @@ from di3cl.explore import *
 
 
 import base64, math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np, torch
 from fastcore.test import *
+from ipywidgets import FloatLogSlider
 from matplotlib.figure import Figure
 
 from di3cl.contours import contour_map
@@ -16,7 +19,7 @@ from di3cl.files import SarError
 from di3cl.losses import info_nce
 from di3cl.sar import enl, speckle, to_unit
 from di3cl.scenes import CLASSES, PALETTE, TABLE, observe, scene_keys, simulate
-from di3cl.explore import _circle_loss, _error, _evenest, _gradient, _two_crops, _ways
+from di3cl.explore import _error, _evenest, _gradient, _two_crops, _ways
 
 
 def seeded(seed=0):
@@ -173,11 +176,56 @@ def test_answer_sixteen_looks():
     test_close(errors, [1.11, 0.91, 1.13], eps=0.01)
 
 
+TILES, BATCH = 48, 12   # embeddings, and those of them that a step moves
+STEPS, VIEW = 160, 0.08   # steps of a walk; how far a view strays, radians
+
+class Walk(NamedTuple):
+    angle: np.ndarray   # (STEPS + 1, TILES) of the embeddings, radians
+    twin: np.ndarray    # (STEPS + 1, TILES) of the twin's embeddings
+    queue: np.ndarray   # (STEPS + 1, N)
+    loss: np.ndarray    # (STEPS + 1,) of the batch of that step
+
+def _circle_loss(query, key, queue, temperature):   # (B,), (B,), (N,) angles
+    "Return InfoNCE of each query, (B,)."
+    others = torch.cat([key[:, None], queue.expand(len(key), -1)], 1)
+    logits = (query[:, None] - others).cos() / temperature
+    return logits.logsumexp(1) - logits[:, 0]
+
+
 def test_the_loss_on_the_circle_is_info_nce():
     g = seeded()
     a, k, queue = (6 * torch.rand(n, generator=g) for n in (5, 5, 9))
     points = [torch.stack([x.cos(), x.sin()], -1) for x in (a, k, queue)]
     test_close(_circle_loss(a, k, queue, 0.3).mean(), info_nce(*points, 0.3))
+
+
+@lru_cache(32)
+def walk(temperature=0.2,  # of InfoNCE, positive
+         negatives=36,     # N, length of the queue
+         seed=0,           # of everything random
+         momentum=0.9,     # of the twin
+         lr=1.0):          # step along the gradient, at a temperature of 1
+    "Walk MoCo round the circle, from start to end: a `Walk`."
+    if not temperature > 0 or negatives < 1:
+        raise SarError(f"temperature {temperature} must be positive, "
+                       f"and negatives {negatives} at least 1")
+    g = torch.Generator().manual_seed(seed)
+    queue = 2 * math.pi * torch.rand(negatives, generator=g)
+    angle, seen = 0.3 * torch.randn(TILES, generator=g), []
+    twin = angle.clone()
+    for step in range(STEPS + 1):
+        if step % (TILES // BATCH) == 0:                          # an epoch begins
+            order = torch.randperm(TILES, generator=g).view(-1, BATCH)
+        ids = order[step % len(order)]
+        noise = VIEW * torch.randn(2, BATCH, generator=g)
+        query, key = (angle[ids] + noise[0]).requires_grad_(), twin[ids] + noise[1]
+        loss = _circle_loss(query, key, queue, temperature)
+        seen.append((angle.clone(), twin.clone(), queue, loss.mean().detach()))
+        slope, = torch.autograd.grad(loss.sum(), query)
+        angle[ids] -= lr * temperature * slope
+        twin.lerp_(angle, 1 - momentum)
+        queue = torch.cat([key, queue])[:negatives]
+    return Walk(*(torch.stack(column).numpy() for column in zip(*seen)))
 
 
 def test_the_walk_is_the_same_from_the_same_seed():
@@ -205,6 +253,59 @@ def test_the_loss_first_rises():
 def test_what_makes_no_walk_is_refused():
     test_fail(lambda: walk(0.0), contains="positive")
     test_fail(lambda: walk(0.2, 0), contains="at least 1")
+
+
+def _draw_loss_around(ax, w, step, tile, temperature):
+    "Draw InfoNCE of the chosen query at every angle, its place, and its key."
+    at, queue = torch.linspace(-math.pi, math.pi, 181), torch.tensor(w.queue[step])
+    key, angle = ((x[step, tile] + math.pi) % (2 * math.pi) - math.pi
+                  for x in (w.twin, w.angle))
+    loss = _circle_loss(at, torch.full((181,), key), queue, temperature)
+    ax.plot(at, loss, color="0.3")
+    ax.axvline(key, color="tab:red", ls="--", lw=1)
+    ax.plot(angle, np.interp(angle, at, loss), "o", color="tab:red")
+    ax.set(title="loss of the chosen query, by its angle", ylim=(0, None))
+    ax.set_xticks([-math.pi, 0, math.pi], ["-180°", "0°", "180°"])
+
+
+def draw_info_nce(step=40,          # 0 to STEPS
+                  temperature=0.2,  # of InfoNCE
+                  negatives=36,     # N, length of the queue; an epoch has 48 keys
+                  seed=0,           # of the walk
+                  tile=0):          # the one that is chosen
+    "Draw the embeddings at a step, the pull on one, and the loss so far, as a Figure."
+    w = walk(temperature, negatives, seed)
+    fig = Figure(figsize=(9.6, 3.3))
+    fig.subplots_adjust(0.01, 0.15, 0.99, 0.9, wspace=0.22)
+    circle, around, time = fig.subplots(1, 3)
+    _draw_circle(circle, w, step, tile)
+    _draw_loss_around(around, w, step, tile, temperature)
+    chance = math.log(1 + negatives)
+    time.plot(w.loss[:step + 1])
+    time.axhline(chance, color="0.5", ls=":")
+    time.set(title="loss of a batch (dotted: chance)", xlabel="step",
+             xlim=(0, STEPS), ylim=(0, 1.15 * max(w.loss.max(), chance)))
+    return fig
+
+
+def _spots(angle, radius):
+    return radius * np.cos(angle), radius * np.sin(angle)
+
+def _draw_circle(ax, w, step, tile):
+    colors = np.arange(TILES)
+    ax.scatter(*_spots(w.queue[step], 0.88), marker="x", s=14, color="0.6", lw=0.8)
+    ax.scatter(*_spots(w.twin[step], 1.12), s=28, c=colors, cmap="hsv", marker="$○$")
+    ax.scatter(*_spots(w.angle[step], 1), s=22, c=colors, cmap="hsv")
+    ax.plot(*_spots(w.angle[step, tile], np.array([0, 1])), color="tab:red", lw=1)
+    ax.set(aspect="equal", title=f"step {step}: o twins, x queue")
+    ax.axis("off")
+
+
+def explore_info_nce():
+    "Put `draw_info_nce` under sliders."
+    temperature = FloatLogSlider(0.2, min=-2, max=0.5, readout_format=".2f")
+    return Explorer(draw_info_nce, step=(0, STEPS), temperature=temperature,
+                    negatives=(1, 96), seed=(0, 9), tile=(0, TILES - 1))
 
 
 def test_every_control_of_the_circle_changes_the_picture():

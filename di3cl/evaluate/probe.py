@@ -9,14 +9,13 @@ Docs: https://di3cl.github.io/di3cl/course/probe.html.md"""
 __all__ = ['STRENGTHS', 'PROBES', 'Patches', 'cut_patches', 'balance', 'keep_common',
            'sim_patches', 'embed', 'image_statistics', 'knn', 'fit_scaler', 'fit_knn',
            'choose_ridge', 'fit_linear', 'confusions', 'overall_accuracy',
-           'balanced_accuracy', 'score', 'gain', 'class_table', 'predict_patches']
+           'balanced_accuracy', 'score', 'gain', 'predict_patches']
 
 # %% ../../nbs/course/10_probe.ipynb #6ad30089
 import warnings
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -286,25 +285,6 @@ def gain(
     classes = int(torch.cat([prediction, reference, test.y]).max()) + 1
     tables = [confusions(p, test, classes) for p in (prediction, reference)]
     return bootstrap_gain(*tables, of, n)
-
-# %% ../../nbs/course/10_probe.ipynb #ec39a50f
-def class_table(
-    prediction,    # (M,) classes
-    test,          # Patches
-    names,         # class names
-    n=500,         # resamples
-):
-    """Format a line a class that occurs: its patches, the share of them that is found
-    with a 95 % interval, and the share of what is called so that is right."""
-    c = confusions(prediction, test, len(names))
-    precision = segmentation_report(c.sum(0)).precision
-    rows = {}
-    for k in test.y.unique().tolist():
-        found = bootstrap_interval(c[:, k], lambda row: row[:, k].sum() / row.sum(), n)
-        rows[names[k]] = int(c[:, k].sum()), *found[:3], float(precision[k])
-    columns = ["patches", "found", "low", "high", "right when said"]
-    table = pd.DataFrame.from_dict(rows, "index", columns=columns)
-    return table.to_string(float_format="{:.2f}".format)
 
 # %% ../../nbs/course/10_probe.ipynb #7c8cbf50
 PROBES = dict(knn=fit_knn, linear=fit_linear)
