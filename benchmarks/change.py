@@ -26,8 +26,7 @@ from di3cl.encoder import Encoder
 from di3cl.evaluate.metrics import confusion_matrix, segmentation_report
 from di3cl.files import write_atomic
 from di3cl.sar import read_sar, to_unit
-from di3cl.tasks.change import (best_threshold, change_map, flood_pairs, log_ratio,
-                                otsu)
+from di3cl.tasks.change import best_threshold, change_map, flood_pairs, log_ratio, otsu
 from di3cl.weights import load, read_label
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,10 @@ __all__ = ['app', 'Preset', 'Device', 'Unit', 'Task', 'Precision', 'Out', 'OnDev
            'probe', 'finetune', 'predict', 'describe_error', 'main']
 
 # %% ../nbs/reference/command.ipynb #82f1cae7
-import errno, logging, os, sys
+import errno
+import logging
+import os
+import sys
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_type_hints

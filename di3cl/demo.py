@@ -10,10 +10,12 @@ __all__ = ['probe_patches', 'ask_knn', 'verdict', 'draw_method', 'draw_neighbour
            'draw_story', 'demo', 'report', 'summary', 'summary_of_seeds']
 
 # %% ../nbs/guides/first_run.ipynb #23d62bcc
-import json, time
+import json
+import time
 from pathlib import Path
 
-import numpy as np, torch
+import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 

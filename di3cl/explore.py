@@ -11,10 +11,13 @@ __all__ = ['OPERATORS', 'STAGES', 'SIDE', 'Explorer', 'canvas', 'draw_views',
            'draw_speckle', 'explore_speckle', 'sure_labels', 'draw_map', 'explore_map']
 
 # %% ../nbs/guides/explore.ipynb #4da40735
-import base64, math
+import base64
+import math
 from functools import partial, wraps
 
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np
+import torch
+import torch.nn.functional as F
 from IPython.core.pylabtools import print_figure
 from ipywidgets import FloatRangeSlider, Image, SelectMultiple, fixed, interactive
 from matplotlib.colors import ListedColormap

@@ -11,12 +11,15 @@ __all__ = ['FORMAT', 'LABEL', 'ENCODER', 'FILE', 'WeightsError', 'digest',
            'read_sealed', 'read_label', 'load_weights', 'Loaded', 'load']
 
 # %% ../nbs/library/train/weights.ipynb #e6ed0a76
-import hashlib, json, re
+import hashlib
+import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import torch, torchvision
+import torch
+import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 

@@ -187,10 +187,17 @@ def test_shuffling_within_one_process_changes_nothing():
     x = torch.randn(8, 1, 64, 64, dtype=torch.float64, generator=seeded(0))
     order = torch.randperm(8, generator=seeded(1))
     test_close(encode(net, x, order), pool(net(x)[3]), eps=1e-10)
+
+
+def test_one_process_shuffles_nothing():
+    x = torch.arange(6)
     assert shuffle(x) is x and unshuffle(x) is x and gather(x) is x
 
 
 def test_rows_change_places_between_processes_and_come_back():
+    from di3cl import encoder   # the functions that `patch` reaches
+
+
     def process(rank):
         return patch("di3cl.encoder._rank_and_size", return_value=(rank, 3))
 
@@ -201,10 +208,10 @@ def test_rows_change_places_between_processes_and_come_back():
     dealt, back = [], []
     for rank in range(3):
         with process(rank), gathered(mine):
-            dealt.append(shuffle(mine[rank]))
+            dealt.append(encoder.shuffle(mine[rank]))
     for rank in range(3):
         with process(rank), gathered(dealt):
-            back.append(unshuffle(dealt[rank]))
+            back.append(encoder.unshuffle(dealt[rank]))
     test_eq(dealt[1].tolist(), [1, 4, 7, 10])
     for before, after in zip(mine, back):
         assert torch.equal(before, after)

@@ -56,29 +56,32 @@ def test_one_bit_in_flips_half_the_bits_out():
 def test_scenes_have_keys_of_their_own():
     expect_fail(lambda: scene_keys(0, 0, 0), contains="at least 1")
     expect_fail(lambda: scene_keys(0, -1, 4), contains="numbered from 0")
-    test_eq(scene_keys(3, 5, 1), scene_keys(3, 0, 10)[5:6])   # in another batch
-    far = 2**33                                               # numbers over 32 bits, too
+    test_eq(scene_keys(3, 5, 1), scene_keys(3, 0, 10)[5:6])  # in another batch
+    far = 2**33  # numbers over 32 bits, too
     test_eq(scene_keys(3, far + 5, 1), scene_keys(3, far, 10)[5:6])
-    some = [scene_keys(seed, start, 20_000)
-            for seed in (0, 1, 2**40, -1) for start in (0, 1_000_000, 2**32)]
-    keys = torch.cat(some).long()                             # 240,000 scenes, no twins
+    some = [
+        scene_keys(seed, start, 20_000)
+        for seed in (0, 1, 2**40, -1)
+        for start in (0, 1_000_000, 2**32)
+    ]
+    keys = torch.cat(some).long()  # 240,000 scenes, no twins
     test_eq(len((keys[:, 0] * 2**32 + keys[:, 1]).unique()), len(keys))
 
 
 def test_normal_is_normal_and_scenes_are_strangers():
     z = normal(scene_keys(0, 0, 12), "test", 128, 128)
-    p = kstest(z.flatten().numpy(), norm.cdf).pvalue            # the whole distribution:
-    assert p > 0.01                                             # 196,608 draws
+    p = kstest(z.flatten().numpy(), norm.cdf).pvalue  # the whole distribution:
+    assert p > 0.01  # 196,608 draws
     c = torch.corrcoef(z.flatten(1))
     c.fill_diagonal_(0)
-    assert c.abs().max() < 4.5 / 128                            # 66 pairs, sd 1/128 each
-    for dy, dx in (0, 1), (1, 0), (1, 1), (0, 2):               # nor do neighbours
-        a, b = shifted(z, dy, dx)                               # know each other
+    assert c.abs().max() < 4.5 / 128  # 66 pairs, sd 1/128 each
+    for dy, dx in (0, 1), (1, 0), (1, 1), (0, 2):  # nor do neighbours
+        a, b = shifted(z, dy, dx)  # know each other
         assert abs((a * b).mean()) < 4.5 / math.sqrt(a.numel())
     other = normal(scene_keys(0, 0, 12), "another name", 128, 128)
     assert abs((z * other).mean()) < 4.5 / math.sqrt(z.numel())
-    alone = normal(scene_keys(0, 7, 1), "test", 128, 128)       # batch or no batch,
-    test_eq(z[7:8], alone)                                      # to the last bit
+    alone = normal(scene_keys(0, 7, 1), "test", 128, 128)  # batch or no batch,
+    test_eq(z[7:8], alone)  # to the last bit
 
 
 def test_smooth_fields_have_unit_variance_and_the_stated_correlation():
@@ -100,8 +103,8 @@ def test_parcels_change_only_at_their_edges():
     p = _parcels(keys, *coordinates(keys, 96))
     a, b = shifted(p.parcel, 0, 1)
     assert 0.85 < (a == b).float().mean() < 0.99
-    near = torch.minimum(*shifted(p.edge, 0, 1))[a != b] < 1.5   # one crosses an edge,
-    assert near.float().mean() > 0.85                            # or a district's border
+    near = torch.minimum(*shifted(p.edge, 0, 1))[a != b] < 1.5  # one crosses an edge,
+    assert near.float().mean() > 0.85  # or a district's border
     counts = [len(q.unique()) for q in p.parcel]
     assert min(counts) >= 6 and max(counts) <= 150, counts
 
@@ -122,9 +125,9 @@ def test_distances_are_in_pixels():
     for d in (river(keys, x, y), _roads(keys, x, y, _parcels(keys, x, y).angle)):
         gy = d[:, 2:, 1:-1] - d[:, :-2, 1:-1]
         gx = d[:, 1:-1, 2:] - d[:, 1:-1, :-2]
-        near = (d[:, 1:-1, 1:-1] - 4).abs() < 2         # one side of the line, and
-        slope = torch.hypot(gx, gy)[near] / 2           # not near the next; one pixel
-        test_close(slope.median(), 1, eps=0.15)         # on the ground is one of distance
+        near = (d[:, 1:-1, 1:-1] - 4).abs() < 2  # one side of the line, and
+        slope = torch.hypot(gx, gy)[near] / 2  # not near the next; one pixel
+        test_close(slope.median(), 1, eps=0.15)  # on the ground is one of distance
 
 
 def test_all_classes_occur_with_believable_shares():
@@ -134,17 +137,19 @@ def test_all_classes_occur_with_believable_shares():
     assert share.min() > 0.01, share
     assert 0.01 < share[CLASSES.index("road")] < 0.02, share
     assert share.argmax() == CLASSES.index("farmland") and share.max() < 0.5
-    seen = torch.stack([(label == c).flatten(1).any(1).float().mean() for c in range(10)])
-    assert seen.min() > 0.2, seen                    # each in at least every fifth scene
+    seen = torch.stack(
+        [(label == c).flatten(1).any(1).float().mean() for c in range(10)]
+    )
+    assert seen.min() > 0.2, seen  # each in at least every fifth scene
 
 
 def test_a_scene_does_not_depend_on_its_batch_nor_on_its_size():
     whole = landscape(scene_keys(0, 0, 20), 96).label
     test_eq(whole[13:14], landscape(scene_keys(0, 13, 1), 96).label)
     test_eq(whole[3:10], landscape(scene_keys(0, 3, 7), 96).label)
-    larger = landscape(scene_keys(0, 0, 20), 160).label    # the same land, seen through
-    same = larger[:, :96, :96] == whole                    # a larger window (rounding
-    assert same.float().mean() > 0.999                     # may move an edge by a pixel)
+    larger = landscape(scene_keys(0, 0, 20), 160).label  # the same land, seen through
+    same = larger[:, :96, :96] == whole  # a larger window (rounding
+    assert same.float().mean() > 0.999  # may move an edge by a pixel)
 
 
 def test_roads_bridge_rivers_and_end_at_lakes():
@@ -174,7 +179,7 @@ def test_without_texture_and_noise_the_image_is_the_label():
             here, row = land.label[n] == k, TABLE[CLASSES[k]]
             vv = db[n, 0, here]
             parcels = len(land.fields.parcel[n][here].unique())
-            test_eq(len(vv.unique()), parcels if row.parcel else 1)    # and nothing else
+            test_eq(len(vv.unique()), parcels if row.parcel else 1)  # and nothing else
             assert (vv - row.vv).abs().max() < 5 * (row.season + row.parcel)
 
 
@@ -232,14 +237,16 @@ def test_speckle_on_even_water_follows_the_gamma_law_at_the_sensors_looks():
         s = observe(scene_keys(1, 0, 60), 96, sensor=k)
         known = s.levels[:, 0] + s.trend + s.offset[:, None, None]
         seen, known = (to_unit(x, "db", "intensity") for x in (s.image[:, 0], known))
-        lake = inside(s.land.label == CLASSES.index("water"), 5)   # no blur from the shore
+        lake = inside(
+            s.land.label == CLASSES.index("water"), 5
+        )  # no blur from the shore
         ratio = seen / known
-        apart = ratio[:, ::6, ::6][lake[:, ::6, ::6]]              # no shared grains
+        apart = ratio[:, ::6, ::6][lake[:, ::6, ::6]]  # no shared grains
         law = gamma(sensor.looks, scale=1 / sensor.looks).cdf
         assert len(apart) > 200 and kstest(apart.numpy(), law).pvalue > 0.01, sensor
         g = torch.Generator().manual_seed(0)
         other = speckle(torch.ones(20_000), sensor.looks, g)
-        assert ks_2samp(apart, other).pvalue > 0.01                # as `sar.speckle`
+        assert ks_2samp(apart, other).pvalue > 0.01  # as `sar.speckle`
         test_close(enl(ratio[lake]) / sensor.looks, 1, eps=0.1)
 
 
@@ -257,14 +264,14 @@ def test_grains_are_as_large_as_the_resolution():
 
 
 def test_an_image_is_the_product_of_its_stages():
-    multilook = sensor_number("multilook")                         # resolution 1: no blur
+    multilook = sensor_number("multilook")  # resolution 1: no blur
     s = observe(scene_keys(0, 0, 12), 64, channels=2, sensor=multilook)
     db = s.levels + s.trend[:, None] + s.offset[:, None, None, None]
     power = to_unit(db, "db", "intensity") * (s.texture * s.margins)[:, None]
     test_close(s.image, to_unit(power * s.speckle, "intensity", "db"), eps=1e-3)
-    tilt = s.trend / _by_label(column("slope"), s.land.label)      # degrees of incidence:
-    test_close(tilt, tilt[:, :1], eps=1e-3)                        # the same in every row,
-    test_close(tilt.flip(-1), -tilt, eps=1e-3)                     # none in the middle
+    tilt = s.trend / _by_label(column("slope"), s.land.label)  # degrees of incidence:
+    test_close(tilt, tilt[:, :1], eps=1e-3)  # the same in every row,
+    test_close(tilt.flip(-1), -tilt, eps=1e-3)  # none in the middle
 
 
 def test_the_label_explains_the_image_best_where_it_lies():
@@ -308,10 +315,10 @@ def test_scenes_are_strangers_to_each_other():
     for address in ((0, 0), (0, 1000), (1, 0), (1, TEST_START)):
         grains = observe(scene_keys(*address, 3), 64, 2).speckle
         s.append(grains.log().flatten(2).flatten(0, 1))
-    test_eq(torch.get_rng_state(), before)                         # left alone
-    c = torch.corrcoef(torch.cat(s))                               # 24 fields, VV and VH;
-    c.fill_diagonal_(0)                                            # the coarsest has about
-    assert c.abs().max() < 0.13, c.abs().max()                     # 1,000 grains
+    test_eq(torch.get_rng_state(), before)  # left alone
+    c = torch.corrcoef(torch.cat(s))  # 24 fields, VV and VH;
+    c.fill_diagonal_(0)  # the coarsest has about
+    assert c.abs().max() < 0.13, c.abs().max()  # 1,000 grains
     labels = torch.cat([simulate(6, 64, seed=seed).label for seed in (0, 1)]).flatten(1)
     same = (labels[:, None] == labels).float().mean(-1)
     assert same.fill_diagonal_(0).max() < 0.999

@@ -5,7 +5,8 @@ from di3cl.tasks.change import *
 
 
 
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.test import *
 from sklearn.metrics import cohen_kappa_score
 from di3cl.encoder import Encoder

@@ -3,11 +3,22 @@
 
 
 
-import contextlib, io, os, shutil, subprocess, sys, sysconfig, tempfile, types, venv
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import types
+import venv
 from pathlib import Path
 from unittest import mock
 
-import pytest, torch, torchvision
+import pytest
+import torch
+import torchvision
 from fastcore.test import *
 from di3cl.train.run import checkpoints
 from di3cl.pretrain import cosine_lr, pretrain

@@ -5,11 +5,13 @@ from di3cl.explore import *
 
 
 
-import base64, math
+import base64
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.test import *
 from ipywidgets import FloatLogSlider
 from matplotlib.figure import Figure

@@ -5,7 +5,9 @@ from di3cl.demo import *
 
 
 
-import json, tempfile, torch
+import json
+import tempfile
+import torch
 from pathlib import Path
 from fastcore.test import *
 

@@ -3,11 +3,20 @@
 
 
 
-import json, os, shutil, signal, struct, subprocess, sys, tempfile, time
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from unittest import mock
 
-import numpy as np, torch
+import numpy as np
+import torch
 from fastcore.test import *
 from testing import write_raster
 import testing

@@ -5,7 +5,11 @@ from di3cl.cli import *
 
 
 
-import os, re, subprocess, sys, tempfile
+import os
+import re
+import subprocess
+import sys
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -301,7 +305,8 @@ def test_a_map_from_the_command_line_and_what_it_refuses():
 
     for extra in ("pyogrio", "shapely"):
         pytest.importorskip(extra, reason="the extra `vector` is not installed")
-    import numpy as np, rasterio
+    import numpy as np
+    import rasterio
     from testing import write_scene
 
     d = Path(tempfile.mkdtemp())

@@ -3,7 +3,9 @@
 
 
 
-import importlib, json, os
+import importlib
+import json
+import os
 from pathlib import Path
 from fastcore.test import *
 

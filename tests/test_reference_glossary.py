@@ -3,7 +3,8 @@
 
 
 
-import json, re
+import json
+import re
 from pathlib import Path
 from fastcore.test import *
 

@@ -3,7 +3,9 @@
 
 
 
-import json, os, re
+import json
+import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from fastcore.test import *

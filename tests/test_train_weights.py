@@ -5,7 +5,12 @@ from di3cl.weights import *
 
 
 
-import json, os, random, struct, subprocess, sys
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from functools import partial

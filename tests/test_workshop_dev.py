@@ -132,7 +132,9 @@ def test_notebooks_keep_the_manners():
             source, at = "".join(c["source"]), f"{name}, cell {c['id']}"
             assert isinstance(c["source"], list), f"{at} is one string"
             drawn = any("image/png" in o.get("data", {}) for o in c.get("outputs", []))
-            assert not drawn or "#| fig-alt:" in source, f"{at}: a figure without a text"
+            assert not drawn or "#| fig-alt:" in source, (
+                f"{at}: a figure without a text"
+            )
             code = [l for l in source.splitlines() if l.strip() and l[:2] != "#|"]
             exported = re.match(r"#\|\s*export", source)
             assert not exported or len(code) <= 40, f"{at} exports {len(code)} lines"
