@@ -154,7 +154,6 @@ def bench_explore(config, device, **kw):
         "views": lambda: explore.draw_views(tile, seed=next(seed)),
         "contours": lambda: explore.draw_contours(
             tile, network=network, stage="stage 2", seed=next(seed)),
-        "speckle": lambda: explore.draw_speckle(tile, radius=8, seed=next(seed)),
         "map": lambda: explore.draw_map(scores, big, threshold=0.2),
     }
     runners = {name: lambda f=f: print_figure(f()) for name, f in draw.items()}

@@ -7,17 +7,15 @@ Docs: https://di3cl.github.io/di3cl/guides/explore.html.md"""
 
 # %% auto #0
 __all__ = ['OPERATORS', 'STAGES', 'SIDE', 'Explorer', 'canvas', 'draw_views',
-           'explore_views', 'untrained', 'draw_contours', 'explore_contours', 'lee',
-           'draw_speckle', 'explore_speckle', 'sure_labels', 'draw_map', 'explore_map']
+           'explore_views', 'untrained', 'draw_contours', 'explore_contours',
+           'sure_labels', 'draw_map', 'explore_map']
 
 # %% ../nbs/guides/explore.ipynb #4da40735
 import base64
 import math
 from functools import partial, wraps
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from IPython.core.pylabtools import print_figure
 from ipywidgets import FloatRangeSlider, Image, SelectMultiple, fixed, interactive
 from matplotlib.colors import ListedColormap
@@ -28,7 +26,7 @@ from .contours import contour_map
 from .encoder import Encoder
 from .files import SarError
 from .instances import sample_boxes
-from .sar import Preprocess, enl, multilook, show, speckle, to_unit
+from .sar import Preprocess, show, speckle, to_unit
 from .scenes import CLASSES, PALETTE
 from .views import crop_resize, sample_views
 
@@ -169,80 +167,6 @@ def explore_contours(tile,           # as in `draw_contours`
     return Explorer(draw_contours, tile=fixed(tile), unit=fixed(unit),
                     network=fixed(network), stage=[*STAGES], operator=[*OPERATORS],
                     looks=(1, 32), seed=(0, 99))
-
-# %% ../nbs/guides/explore.ipynb #01cf969b
-def lee(intensity,  # (..., H, W) linear power
-        looks=1,    # of its speckle
-        radius=3):  # the window has 2 radius + 1 pixels each way; borders are mirrored
-    "Filter speckle: the local mean on even ground, else the pixel. Source: Lee 1980."
-    H, W = intensity.shape[-2:]
-    if not 1 <= radius < min(H, W):
-        raise SarError(f"radius must be at least 1 and smaller than the image, "
-                       f"{(H, W)}, not {radius}")
-    if looks <= 0:
-        raise SarError(f"looks must be positive, not {looks}: 1 is a single-look "
-                       "image, 4 to 5 a Sentinel-1 GRD")
-    x = intensity.reshape(-1, 1, H, W)
-    wide, side = F.pad(x, [radius] * 4, mode="reflect"), 2 * radius + 1
-    mean = F.avg_pool2d(wide, side, 1)
-    variance = F.avg_pool2d(wide.square(), side, 1) - mean.square()
-    speckled = mean.square() / looks                   # the variance that speckle makes
-    weight = (1 - speckled / variance.clamp_min(1e-12 * speckled)).clamp_min(0)
-    return (mean + weight * (x - mean)).view(intensity.shape)
-
-# %% ../nbs/guides/explore.ipynb #d648f9b0
-def _evenest(intensity, side):    # (H, W), pixels
-    "Return (x0, y0, x1, y1) of the square that varies least, for its mean."
-    x = intensity[None]
-    mean, square = F.avg_pool2d(x, side, 1)[0], F.avg_pool2d(x * x, side, 1)[0]
-    y, x = divmod(int((square / mean.square()).argmin()), mean.shape[1])
-    return x, y, x + side, y + side
-
-def _error(intensity, truth):     # (H, W), the former perhaps a little smaller
-    "Return the root mean square error in dB."
-    h, w = intensity.shape
-    ratio = to_unit(intensity / truth[:h, :w], "intensity", "db")
-    return ratio.square().mean().sqrt().item()
-
-# %% ../nbs/guides/explore.ipynb #d131ba9e
-def _ways(truth, looks, block, radius, seed):     # (H, W) intensity
-    "Return {name: image} of the noisy image and of the two ways out."
-    noisy = speckle(truth, looks, torch.Generator().manual_seed(seed))
-    coarse = multilook(noisy, block)
-    for dim in (0, 1):
-        coarse = coarse.repeat_interleave(block, dim)
-    side = 2 * radius + 1
-    return {f"{looks:g} look(s)": noisy, f"mean of {block} x {block}": coarse,
-            f"Lee, {side} x {side}": lee(noisy, looks, radius)}
-
-# %% ../nbs/guides/explore.ipynb #9127d1bd
-def draw_speckle(tile,       # (C, H, W), of which channel 0 is taken for the truth
-                 unit="db",  # any unit but digital
-                 looks=1,    # of the speckle that is added
-                 block=3,    # side of the blocks that are averaged, pixels
-                 radius=3,   # of Lee's window, pixels
-                 seed=0):    # of the speckle
-    "Draw a tile, and the same with speckle, multi-looked and filtered, as a Figure."
-    truth = to_unit(tile[0].float(), unit, "intensity")
-    x0, y0, x1, y1 = box = _evenest(truth, max(8, min(truth.shape) // 8))
-    fig, axes = canvas(4, 2.4, 0.5)
-    db = to_unit(truth, "intensity", "db")
-    show(db, axes[0], "the tile as it came\nand its evenest square")
-    _frame(axes[0], box, "tab:orange")
-    lo, hi = axes[0].images[0].get_clim()
-    ways = _ways(truth, looks, block, radius, seed)
-    for ax, (name, x) in zip(axes[1:], ways.items()):
-        flat, error = enl(x[y0:y1, x0:x1]), _error(x, truth)
-        title = f"{name}: ENL {flat:.0f}\nerror {error:.1f} dB"
-        show(to_unit(x, "intensity", "db"), ax, title, vmin=lo, vmax=hi)
-    return fig
-
-# %% ../nbs/guides/explore.ipynb #19ef18a6
-def explore_speckle(tile,        # as in `draw_speckle`
-                    unit="db"):  # any unit but digital
-    "Put `draw_speckle` under sliders."
-    return Explorer(draw_speckle, tile=fixed(tile), unit=fixed(unit), looks=(1, 32),
-                    block=(1, 8), radius=(1, 8), seed=(0, 99))
 
 # %% ../nbs/guides/explore.ipynb #c4963c85
 def sure_labels(scores,         # (K, H, W) logits: softmax makes probabilities of them

@@ -60,7 +60,8 @@ class Config:
     channels: Literal[1, 2] = 1   # of simulated tiles: 1 (VV) or 2 (VV, VH)
 
     @property
-    def steps(self): return self.pairs // self.batch
+    def steps(self):
+        return self.pairs // self.batch
 
     @model_validator(mode="after")
     def _check_together(self):
