@@ -86,7 +86,8 @@ def test_a_bad_file_names_itself_and_the_field():
 
 
 def test_every_setting_is_described():
-    about = docments(Config)
+    from di3cl.train import config as settings
+    about = docments(settings.Config)
     assert all(about[name] for name in asdict(PRESETS["paper"])), about
 
 
@@ -105,7 +106,8 @@ def test_settings_of_a_fine_tuning_are_checked():
                checks=0)
     for name, value in bad.items():
         refused(f"settings: {name} should be", **{name: value})
-    about = docments(FinetuneConfig)
+    from di3cl.train import config as settings
+    about = docments(settings.FinetuneConfig)
     assert all(about[name] for name in asdict(FinetuneConfig())), about
 
 
