@@ -20,6 +20,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache, partial
+from multiprocessing import parent_process
 from pathlib import Path
 from signal import Signals
 
@@ -289,7 +290,7 @@ def make_learner(model,      # a DI3CL, on the device of the pairs
         [Schedule(pairs), *scale, *L(cbs)], train_bn=False, wd_bn_bias=True)
     learn.recorder.valid_metrics = False   # there is nothing to validate on
     learn._do_epoch_validate = noop
-    if rank() > 0:
+    if rank() > 0 or parent_process():     # one bar is enough
         learn.remove_cb(ProgressCallback)
         learn.logger = noop
     return learn

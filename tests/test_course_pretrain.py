@@ -394,8 +394,8 @@ def test_with_a_scaled_loss_too():
     fp16 = mock.patch.dict(pretrain.__globals__, pick_amp=lambda *_: torch.float16)
     with fp16, mock.patch("torch.amp.GradScaler", grows):   # within the test
         a, b = same_in_parts(pairs=3 * 8)
-    test_eq(a, b)
-    test_eq((a["scale"], a["_growth_tracker"]), (512, 1))
+        test_eq(a, b)
+        test_eq((a["scale"], a["_growth_tracker"]), (512, 1))
 
 
 def test_nothing_draws_from_a_global_generator():

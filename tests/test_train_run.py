@@ -99,7 +99,7 @@ def test_a_run_has_one_writer():
     out = new_folder()
     with open_run(out, some_record(), False):
         refused("another process is at work", out, some_record())
-    begin(out, some_record(), True)
+    assert begin(out, some_record(), True)
 
 
 def sgd(model):
