@@ -35,6 +35,8 @@ def tidy(outputs):
             continue
         if data.pop(WIDGET, None) and "image/png" not in data:
             continue                      # an explorer leaves its picture
+        if "progress" in data.get("text/html", "")[:200]:
+            continue                      # fastai's bar, or its style
         if "image/png" in data:
             data["image/png"] = shrink(data["image/png"])
         if "execution_count" in output:
