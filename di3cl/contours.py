@@ -56,7 +56,7 @@ def _edge(log1, log2):
 def _check_features(features):
     if features.ndim != 4 or not features.is_floating_point():
         raise ValueError("features must be floats (B, C, H, W), "
-                         f"not {features.dtype} {tuple(features.shape)}")
+                         f"not {features.dtype} {features.shape}")
     if not features.is_cuda and features.amin() < 0:         # a GPU would have to wait
         raise ValueError("some features are negative, and ratios need others: take "
                          "activations after a ReLU, or intensity instead of dB")
@@ -121,7 +121,7 @@ def _check_maps(map1, map2, params1, params2):
     B, C, H, W = map1.shape if map1.ndim == 4 else (0, 0, 0, 0)
     if C != 1 or H != W or map1.shape != map2.shape:
         raise ValueError("contour maps must both be (B, 1, S, S), "
-                         f"not {tuple(map1.shape)} and {tuple(map2.shape)}")
+                         f"not {map1.shape} and {map2.shape}")
     if not params1.shape == params2.shape == (B, 5):
         raise ValueError(f"{B} pairs of maps need params ({B}, 5): top, left, height, "
                          "width, flip")

@@ -85,7 +85,7 @@ def sample_boxes(params1,         # (B, 5) of view 1, from sample_views
 def _check(params1, params2, size, n_boxes, min_size, max_iou):
     if params1.shape != params2.shape or params1.shape[1:] != (5,):
         raise ValueError("params1 and params2 must both be (B, 5), from sample_views, "
-                         f"not {tuple(params1.shape)} and {tuple(params2.shape)}")
+                         f"not {params1.shape} and {params2.shape}")
     if not 0 < min_size <= size:
         raise ValueError("min_size is in view pixels, more than 0 and at most the "
                          f"view's {size}, not {min_size}")

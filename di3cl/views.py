@@ -109,14 +109,19 @@ def crop_resize(tiles,   # (B, C, H, W) floats; intensity, so that power is aver
     return _both_axes(tiles, _triangles(top, height, size, tiles.shape[-2]), columns)
 
 # %% ../nbs/course/04_views.ipynb #7ba988a6
+def _ends(params):
+    "Bottom and right, (B, 2)."
+    return params[:, :2] + params[:, 2:4]
+
+
 def _check_tiles(tiles, params):
     B, H, W = len(tiles), *tiles.shape[-2:]
     if tiles.ndim != 4 or not tiles.is_floating_point():
         raise ValueError("tiles must be floats of shape (B, C, H, W), "
-                         f"not {tuple(tiles.shape)} of {tiles.dtype}")
+                         f"not {tiles.shape} of {tiles.dtype}")
     if params.shape != (B, 5):
         raise ValueError(f"{B} tiles need params of shape ({B}, 5), not "
-                         f"{tuple(params.shape)}: top, left, height, width, flip")
+                         f"{params.shape}: top, left, height, width, flip")
     if tiles.is_cuda:                    # a question about values would make it wait
         return
     room = params.new_tensor([H, W])
@@ -143,11 +148,6 @@ def to_view(boxes,   # (B, K, 4) x0, y0, x1, y1 in source pixels
     return torch.stack([x0, y0, x1, y1], -1)
 
 # %% ../nbs/course/04_views.ipynb #57c58ee6
-def _ends(params):
-    "Bottom and right, (B, 2)."
-    return params[:, :2] + params[:, 2:4]
-
-
 def overlap(params1,   # (B, 5)
             params2):  # (B, 5)
     """The ground that both crops show, (B, 4) x0, y0, x1, y1 in source pixels.
@@ -291,11 +291,10 @@ def make_views(tiles,             # (B, C, H, W) in `unit`
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {recipe!r}")
     if tiles.ndim != 4:
         raise ValueError("tiles must have shape (B, C, H, W), "
-                         f"not {tuple(tiles.shape)}")
+                         f"not {tiles.shape}")
     B, C, H, W = tiles.shape
-    params = [sample_views(B, (H, W), scale, flip_p=flip_p, generator=generator)
-              for _ in range(2)]
-    params = [p.to(tiles.device) for p in params]
+    draw = dict(tile_size=(H, W), scale=scale, flip_p=flip_p, generator=generator)
+    params = [sample_views(B, **draw).to(tiles.device) for _ in range(2)]
     portion = B if tiles.is_cuda else max(1, AT_ONCE // (C * H * W))
     work = "digital" if unit == "digital" else "intensity"
     views = [], []

@@ -226,8 +226,8 @@ def two_views(tiles, size=64, seed=0, looks=16):
 
 
 def test_common_ground_is_common():
-    i = torch.arange(128) + 0.5                  # a tile that tells its own coordinates
-    where = torch.stack(torch.meshgrid(i, i, indexing="ij"))
+    at = torch.arange(128) + 0.5                 # a tile that tells its own coordinates
+    where = torch.stack(torch.meshgrid(at, at, indexing="ij"))
     p1, p2 = (sample_views(40, 128, generator=seeded(s)) for s in (0, 1))
     boxes = overlap(p1, p2)
     big = ((boxes[:, 2:] - boxes[:, :2]) > 24).all(1)

@@ -110,13 +110,13 @@ def test_own_keys_join_the_queue_only_after_the_loss():
     got = model(**x)
     for n, queue in model.queues.items():
         query, key = hand[n]
-        test_close(queue.keys[:4], unit(key), eps=1e-5)  # now they are in ...
+        test_close(queue.keys[:4], unit(key), eps=1e-5)        # now they are in ...
         assert torch.equal(queue.keys[4:], before[n][4:])
-        unseen = slow_info_nce(query, key, before[n])  # ... but were not seen:
+        unseen = slow_info_nce(query, key, before[n])          # ... but were not seen:
         test_close(getattr(got, n).item(), unseen.item(), eps=1e-4)
         seen = slow_info_nce(query, key, queue.keys)
-        assert seen > unseen + 0.01  # it would have been larger
-    got.total.backward()  # writing into the queue broke no graph
+        assert seen > unseen + 0.01                          # it would have been larger
+    got.total.backward()                         # writing into the queue broke no graph
 
 
 def test_the_queue_needs_no_second_normalisation():

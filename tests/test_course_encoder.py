@@ -189,20 +189,14 @@ def test_shuffling_within_one_process_changes_nothing():
     test_close(encode(net, x, order), pool(net(x)[3]), eps=1e-10)
 
 
-def test_one_process_shuffles_nothing():
-    x = torch.arange(6)
-    assert shuffle(x) is x and unshuffle(x) is x and gather(x) is x
-
-
 def test_rows_change_places_between_processes_and_come_back():
-    from di3cl import encoder   # the functions that `patch` reaches
-
+    from di3cl import encoder
 
     def process(rank):
-        return patch("di3cl.encoder._rank_and_size", return_value=(rank, 3))
+        return patch.object(encoder, "_rank_and_size", return_value=(rank, 3))
 
     def gathered(parts):
-        return patch("di3cl.encoder.gather", return_value=torch.cat(parts))
+        return patch.object(encoder, "gather", return_value=torch.cat(parts))
 
     mine = list(torch.arange(12).chunk(3))                 # four rows in each process
     dealt, back = [], []
@@ -215,6 +209,9 @@ def test_rows_change_places_between_processes_and_come_back():
     test_eq(dealt[1].tolist(), [1, 4, 7, 10])
     for before, after in zip(mine, back):
         assert torch.equal(before, after)
+    alone = mine[0]                                            # in a single process
+    for stays in (shuffle, unshuffle, gather):
+        assert stays(alone) is alone
 
 
 def test_queue_is_a_ring_that_takes_any_batch():
