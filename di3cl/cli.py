@@ -70,7 +70,7 @@ def _parameters(config):
                                annotation=option))
     return found
 
-# %% ../nbs/reference/command.ipynb #newset
+# %% ../nbs/reference/command.ipynb #3c95ce2d
 def with_settings(config):  # a pydantic dataclass
     "Give a command an option for each field of `config`, in place of `**settings`."
     def decorate(command):
@@ -99,7 +99,7 @@ def demo(
     from di3cl.demo import demo as run
     run(out, seeds, device, **({"pairs": pairs} if pairs else {}))
 
-# %% ../nbs/reference/command.ipynb #newpre
+# %% ../nbs/reference/command.ipynb #e7ab8f46
 Data = Annotated[str, typer.Argument(
     help="'sim', a folder of radar images of any raster format, or a store made by "
          "di3cl tiles build.")]
@@ -148,7 +148,7 @@ def tiles_fetch(
     for path in fetch_list(files, out):
         typer.echo(path)
 
-# %% ../nbs/reference/command.ipynb #newbuild
+# %% ../nbs/reference/command.ipynb #a20d60ce
 @tiles.command("build")
 def tiles_build(
     sources: Annotated[list[str], typer.Argument(
@@ -172,7 +172,7 @@ def tiles_build(
     build(read_settings(*sources, unit=unit, **settings), out, workers, scheduler)
     typer.echo("\n".join(summary(out)))
 
-# %% ../nbs/reference/command.ipynb #newverify
+# %% ../nbs/reference/command.ipynb #5eef22dd
 @tiles.command("verify")
 def tiles_verify(
     store: Store,               # to read

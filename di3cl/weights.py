@@ -146,7 +146,7 @@ def _parse(path, key, text):
         raise WeightsError(
             f"{path}: the label cannot be read: {key} is not JSON ({e})") from e
 
-# %% ../nbs/library/train/weights.ipynb #newlabel
+# %% ../nbs/library/train/weights.ipynb #f4cd1735
 def read_label(path):  # of a file that save_weights wrote
     "Read the label as a dict: encoder, preprocess, config, provenance, sha256."
     return read_sealed(path, FORMAT, LABEL,

@@ -32,7 +32,7 @@ def test_choices_are_those_of_the_library():
 
 def test_help_needs_no_torch():
     code = "import sys, di3cl.cli; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_setting_is_an_option():

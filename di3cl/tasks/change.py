@@ -37,7 +37,7 @@ def _low_ground(keys, size, rise):
     level = 1.2 * uniform(keys, "shares", 5)[1] - 2.3 + rise
     return (height < level) | (river(keys, *coordinates(keys, size)) < 6)
 
-# %% ../../nbs/guides/change.ipynb #newflood
+# %% ../../nbs/guides/change.ipynb #4eb445bf
 def flood_pairs(n,          # how many places
                 start,      # number of the first scene
                 size=128,   # pixels
