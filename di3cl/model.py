@@ -97,7 +97,7 @@ def forward(self: DI3CL,
             valid,          # (B, K) bool: the boxes that count
             params1=None,   # (B, 5) crops of view 1, for contour="map"
             params2=None):  # (B, 5) crops of view 2
-    "-> Losses. In training the twin moves first and the queues last."
+    "-> Losses. In training the twin moves first; keys are queued after their loss."
     for_image, for_contour, for_region = self.loss_weights
     index = valid.nonzero() if for_region else None   # the one wait for a GPU
     if self.training:
