@@ -50,6 +50,8 @@ from .train.distributed import process_group, rank, share_gradients, world_size
 from .views import make_views
 from .weights import save_weights
 
+_log = logging.getLogger("di3cl")
+
 # %% ../nbs/course/09_pretrain.ipynb #7e801274
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean, std; of [0, 1]
 
@@ -296,8 +298,6 @@ def make_learner(model,      # a DI3CL, on the device of the pairs
     return learn
 
 # %% ../nbs/course/09_pretrain.ipynb #70c4bcb9
-_log = logging.getLogger("di3cl")
-
 def pretrain(data,                   # "sim", a folder of tiles, or a store
              out,                    # the folder of this run
              preset="tiny",          # "tiny" | "small" | "paper"
@@ -332,10 +332,9 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
                 compile_networks(model.online.encoder, model.twin.encoder)
             _train(model, pairs, out, state, amp, cbs, checkpoint_seconds)
             if rank() == 0:
-                save_weights(
-                    model, out / "weights.safetensors", pairs.preprocess,
-                    config=asdict(c), data=str(data), fingerprint=tiles.fingerprint,
-                    seed=seed, pairs=c.pairs)
+                save_weights(model, out / "weights.safetensors", pairs.preprocess,
+                             config=asdict(c), data=str(data), seed=seed,
+                             pairs=c.pairs, fingerprint=tiles.fingerprint)
                 plot_curves(out).savefig(out / "curves.png", dpi=110)
     model = copy.deepcopy(model) if compile else model   # a copy is not compiled
     return model.eval(), pairs.preprocess

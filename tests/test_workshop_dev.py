@@ -68,7 +68,8 @@ def bare_parameters(text):
         args = [a for a in args if a.arg not in ("self", "cls")]
         on_line = Counter(a.lineno for a in args)
         for a in args:
-            if "#" not in lines[a.lineno - 1] or on_line[a.lineno] > 1:
+            told = "#" in lines[a.lineno - 1] or "Annotated" in lines[a.lineno - 1]
+            if not told or on_line[a.lineno] > 1:
                 found.append(f"{owner}{f.name}({a.arg})")
 
     for node in ast.parse(text).body:
