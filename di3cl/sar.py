@@ -205,6 +205,7 @@ def read_pixels(src,          # rasterio's dataset
         valid &= x.isfinite()
     return x, valid
 
+# %% ../nbs/library/data/sar.ipynb #55a9012a
 def _valid(src, bands, raw, nodata, kw):
     "Where the file, and the caller, say that there is data; (C, H, W) bool."
     valid = np.ones(raw.shape, bool)

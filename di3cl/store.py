@@ -233,7 +233,7 @@ class StoreTiles:
     def __len__(self):
         return len(self._crc)
 
-
+# %% ../nbs/library/data/store.ipynb #49f87372
 def _rows_of(table, split):
     "Return the rows of a split; of None: train, or all where no split is drawn."
     import pyarrow.compute as pc

@@ -231,7 +231,7 @@ def finish(store,     # folder
                 path.unlink()
     return notes
 
-
+# %% ../../nbs/library/sarsense/build.ipynb #0182fd95
 def _find_duplicates(store, table, s):
     "Return the numbers of rows that are copies of others."
     tiles = StoreTiles(store, split="all", table=table)
@@ -273,7 +273,7 @@ def build(s,                # Settings
                            "workers") from e
         return finish(store, jobs, s, skipped)
 
-
+# %% ../../nbs/library/sarsense/build.ipynb #8a3d2e7b
 def _run_jobs(executor, jobs, s, store):
     "Run the jobs that are not done; name the files that changed since theirs was."
     done, keys = _done(store), {job.key for job in jobs}

@@ -234,7 +234,7 @@ def cut(header,   # a SceneHeader
         cuts.append(_cut_part(*found, header, source, s))
     return collect(cuts)
 
-
+# %% ../../nbs/library/sarsense/cutting.ipynb #5ef87bac
 def _cut_part(data, valid, unit, place, header, source, s):
     "Cut a part of a window: judge, average, convert, judge again, describe."
     step = s.size * source.average

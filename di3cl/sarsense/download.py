@@ -117,7 +117,7 @@ def _tar_member(t, info):
     size = None if info.isdir() else info.size
     return info.name, size, info.isfile() or info.isdir(), (t.extractfile, info)
 
-
+# %% ../../nbs/library/sarsense/download.ipynb #56fb9577
 def _write_members(archive, members, folder):
     "Write all members, or none if there is a bad one among them."
     for name, size, plain, _ in members:

@@ -90,7 +90,7 @@ class Settings:
             raise ValueError(wrong)
         return self
 
-
+# %% ../../nbs/library/sarsense/sources.ipynb #34546587
 def _contradictions(s):
     "Yield what no single setting shows."
     different = set(s.channels)
@@ -147,7 +147,7 @@ def read_settings(*paths,      # one .toml, or rasters, folders and globs
         raise SarError(f"{page}: {'; '.join(missing) or 'no source'}")
     return settings
 
-
+# %% ../../nbs/library/sarsense/sources.ipynb #3fc6169d
 def expand(path):   # of a source: a file, a folder, a glob or an address
     "Return what is there, sorted."
     if is_address(path) or Path(path).exists():

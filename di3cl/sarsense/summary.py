@@ -94,7 +94,7 @@ def draw_store(store,         # folder
         ax.legend(fontsize=7)
     return fig
 
-
+# %% ../../nbs/library/sarsense/summary.ipynb #9dcfaa03
 def _draw_places(ax, frame):
     "Draw the centres of tiles, a colour a split."
     for split, tiles in frame.groupby("split", observed=True, dropna=False):
@@ -136,7 +136,7 @@ def sheet(store,        # folder
     cells = list(zip(titles, tiles.batch(ids)[:, 0]))
     return _draw_grid(cells, rows, columns, f"page {page} of {pages}")
 
-
+# %% ../../nbs/library/sarsense/summary.ipynb #f8352d98
 def rejected_sheet(store,     # folder
                    each=10):  # of every reason
     "Return a figure of rejected tiles, a row a reason; None where there is none."

@@ -122,7 +122,7 @@ def create_cog(path,          # .tif, which is not there
     finally:
         plain.unlink(missing_ok=True)
 
-
+# %% ../../nbs/library/tasks/geotiff.ipynb #42f67610
 def _describe(f, header, style, scale, tags):
     "Write into an open file what is not pixels."
     if header.gcps[0]:

@@ -439,7 +439,7 @@ def _paint(label, style, alpha=1., first=0):
         table[k] = torch.tensor(to_rgba(colour, alpha))
     return table[label.nan_to_num(IGNORE).long()].numpy()
 
-
+# %% ../../nbs/library/tasks/predict.ipynb #8541bdae
 def show_prediction(scene,                  # any raster
                     map,                    # what `di3cl predict` made of it
                     probabilities=None,     # its second file
