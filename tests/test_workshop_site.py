@@ -252,7 +252,8 @@ def test_mathematics_is_understood():
         warnings = rendered(page)[1]
         assert "TeX math" not in warnings, f"{page}: {warnings}"
     formulas = sum(rendered(page)[0].count("<math") for page in some_pages())
-    assert formulas > 10, formulas
+    least = 20 if some_pages() == PAGES else 10   # the notebook asks a tenth of them
+    assert formulas > least, formulas
 
 
 def test_no_page_shows_a_mark_meant_for_machines():
