@@ -301,7 +301,6 @@ def make_learner(model,      # a DI3CL, on the device of the pairs
 def pretrain(data,                   # "sim", a folder of tiles, or a store
              out,                    # the folder of this run
              preset="tiny",          # "tiny" | "small" | "paper"
-             unit=None,              # unit of files that carry no tag
              seed=0,                 # of everything random
              device="auto",          # "auto" | "cpu" | "cuda" | "mps"
              resume=False,           # go on from the newest checkpoint in `out`
@@ -319,7 +318,7 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
             check_compile(device)
         amp = pick_amp(amp, device)
         tiles = open_tiles(
-            data, c.tile, unit, seed, c.n_sim, c.channels, c.view, device)
+            data, c.tile, c.unit, seed, c.n_sim, c.channels, c.view, device)
         preprocess = fit_preprocess(tiles, c)
         pairs = Pairs(tiles, preprocess, c, seed, device, 0, rank(), world_size())
         model = new_model(c, len(preprocess.channels), seed).to(device)

@@ -24,9 +24,7 @@ from testing import typed
 
 def test_choices_are_those_of_the_library():
     from di3cl.labels import TASKS
-    from di3cl.sar import UNITS
 
-    test_eq(set(get_args(Unit)), set(UNITS))
     test_eq(set(get_args(Task)), set(TASKS))
 
 
@@ -158,20 +156,28 @@ def test_a_run_of_two_processes_says_once_that_it_is_done():
 
 def test_settings_come_from_a_file_and_the_command_line_wins():
     folder = Path(tempfile.mkdtemp())
-    (folder / "my.toml").write_text('arch = "resnet10"\nbatch = 16\nlr = 0.5\n')
+    (folder / "my.toml").write_text("""arch = "resnet10"
+batch = 16
+lr = 0.5
+bands = [2, 1]
+nodata = -9999
+""")
     words = ["pretrain", "sim", "--out", "x", "--config", folder / "my.toml"]
     with mock.patch("di3cl.pretrain.pretrain") as run:
         more = ["--lr", "0.1", "--scale", 0.2, 1, "--no-grey-to-rgb"]
         test_eq(di3cl(*words, *more)[0], 0)
-    want = dict(arch="resnet10", batch=16, lr=0.1, scale=(0.2, 1.0), grey_to_rgb=False)
-    test_eq(run.call_args.kwargs, dict(amp="auto", compile=False) | want)
+    want = dict(arch="resnet10", batch=16, lr=0.1, scale=(0.2, 1.0), grey_to_rgb=False,
+                bands=[2, 1], nodata=-9999)
+    for name, value in want.items():
+        test_eq(run.call_args.kwargs[name], value)
     (folder / "my.toml").write_text("learning_rate = 1\n")
     one_line(di3cl(*words), "my.toml", "learning_rate", "lr")
     (folder / "tune.toml").write_text('decoder = "unet"\n')
     words = ["finetune", "sim", "--task", "water", "--weights", "random", "--out", "x"]
     with mock.patch("di3cl.tasks.finetune.finetune") as run:
         test_eq(di3cl(*words, "--config", folder / "tune.toml", "--labels", "8")[0], 0)
-    test_eq(run.call_args.kwargs, dict(decoder="unet", labels="8"))
+    test_eq(run.call_args.kwargs["decoder"], "unet")
+    test_eq(run.call_args.kwargs["labels"], "8")
 
 
 def test_a_store_from_the_command_line():

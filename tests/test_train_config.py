@@ -11,6 +11,7 @@ import sys
 import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import get_args
 
 from fastcore.test import *
 from fastcore.docments import docments
@@ -44,7 +45,7 @@ def test_wrong_settings_are_refused_by_name():
         lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5,
         temperature=-1, scale=(1, 0.2), queue_size=0, min_size=65, arch="vgg",
         max_iou=2, loss_weights=(-1, 0, 0), weight_decay=math.inf, stride=8, view=15,
-        tile=2.5)
+        tile=2.5, unit="decibel", bands={}, nodata=math.nan)
     for name, value in bad.items():
         refused("settings: ", **{name: value})
     refused("loss_weights are all 0", loss_weights=(0, 0, 0))
@@ -53,16 +54,23 @@ def test_wrong_settings_are_refused_by_name():
 def test_choices_are_those_of_the_modules_that_offer_them():
     from di3cl.encoder import ARCHS
     from di3cl.views import RECIPES
+    from di3cl.sar import UNITS
     types = Config.__annotations__
     test_eq(types["arch"].__args__, tuple(ARCHS))
+    test_eq(get_args(Unit), UNITS)
     test_eq(set(types["recipe"].__args__), set(RECIPES))
 
 
 def test_settings_survive_a_file():
     path = Path(tempfile.mkdtemp()) / "mine.toml"
-    for config in (*PRESETS.values(), make_config("tiny", weight_decay=1e-7)):
+    declared = dict(unit="db", bands="VV,VH", nodata=-9999)
+    for config in (*PRESETS.values(), make_config("tiny", weight_decay=1e-7, **declared)):
         path.write_text(format_config(config))
         test_eq(make_config("paper", **read_config(path)), config)
+    written = {'"VV"': "VV", '["VV", "VH"]': "VV,VH", "[2, 1]": "2,1", "2": "2"}
+    for text, bands in written.items():
+        path.write_text(f"bands = {text}")
+        test_eq(make_config("tiny", **read_config(path)).bands, bands)
     path.write_text("lr = 0.5\nview = 48\n")
     test_eq(read_config(path), dict(lr=0.5, view=48))
 
