@@ -366,15 +366,17 @@ class Preprocess:
 
     def __post_init__(self):
         check_unit(self.unit)
-        names = [] if isinstance(self.channels, str) else self.channels
-        if not all(isinstance(c, str) for c in names) or self.channels and not names:
-            raise SarError("channels must be a tuple of names, such as ('VV', 'VH'), "
-                           f"not {self.channels!r}")
         for k in ("mean", "std", "clip", "channels"):
-            object.__setattr__(self, k, tuple(getattr(self, k)))
+            value = getattr(self, k)
+            if not isinstance(value, (list, tuple)):
+                raise SarError(f"{k} must be a tuple, not {value!r}")
+            object.__setattr__(self, k, tuple(value))
+        if not all(isinstance(c, str) for c in self.channels):
+            raise SarError("channels must be a tuple of names, such as ('VV', 'VH'), "
+                           f"not {self.channels}")
         for k in ("mean", "std", "clip"):
             numbers = getattr(self, k)
-            if not all(isinstance(v, Real) and math.isfinite(v) for v in numbers):
+            if not all(isinstance(v, Real) and abs(v) <= 1e18 for v in numbers):
                 raise SarError(f"{k} must be of finite numbers, not {numbers}: was "
                                "something in the data it was fitted to not a number?")
         if not len(self.mean) == len(self.std) == len(self.channels) > 0:
@@ -382,9 +384,11 @@ class Preprocess:
                            f"deviation each, not {self.mean} and {self.std}")
         if len(self.clip) != 2 or self.clip[0] >= self.clip[1]:
             raise SarError(f"clip must be (lo, hi) with lo < hi, not {self.clip}")
-        if min(self.std) <= 0:
-            raise SarError(f"a standard deviation must be positive, not {self.std}: "
-                           "is a channel constant?")
+        # a millionth of the largest number is what float32 can tell apart
+        least = max(1e-18, *(abs(v) / 1e6 for v in (*self.mean, *self.clip)))
+        if min(self.std) < least:
+            raise SarError(f"a standard deviation must be positive, here {least:.1g} "
+                           f"or more, not {self.std}: is a channel constant?")
 
 # %% ../nbs/library/data/sar.ipynb #c2c9c37d
 @lru_cache
@@ -441,9 +445,8 @@ def from_dict(cls: Preprocess,
               d):  # what `to_dict` made
     "The `Preprocess` that was written so; raise if a line is missing or too many."
     names = [f.name for f in fields(cls)]
-    if set(d) != set(names):
-        raise SarError(f"a Preprocess needs exactly {', '.join(names)}; this has "
-                       f"{', '.join(map(str, d)) or 'nothing'}")
+    if not isinstance(d, dict) or set(d) != set(names):
+        raise SarError(f"a Preprocess needs exactly {', '.join(names)}, not {d!r:.99}")
     return cls(**d)
 
 @patch

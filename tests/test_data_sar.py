@@ -476,7 +476,9 @@ def test_preprocess_travels():
     lost = p.to_dict()
     del lost["unit"]
     refuses(lambda: Preprocess.from_dict(lost),
-            "needs exactly unit, mean, std, clip, channels", "this has mean")
+            "needs exactly unit, mean, std, clip, channels, not {'mean'")
+    for none in (None, [], 5, "unit"):
+        refuses(lambda: Preprocess.from_dict(none), f"channels, not {none!r}")
 
 
 def test_preprocess_must_make_sense():
@@ -492,7 +494,13 @@ def test_preprocess_must_make_sense():
                       (dict(clip=(-math.inf, 1)), "clip must be of finite numbers"),
                       (dict(clip=("a", "b")), "finite numbers"),
                       (dict(channels=(1,)), "tuple of names"),
-                      (dict(channels="V"), "names, such as ('VV', 'VH'), not 'V'")):
+                      (dict(channels="V"), "channels must be a tuple, not 'V'"),
+                      (dict(mean=5), "mean must be a tuple, not 5"),
+                      (dict(unit=["db"]), "unknown unit ['db']"),
+                      (dict(mean=(10**400,)), "mean must be of finite numbers"),
+                      (dict(clip=(-1e308, 1e308)), "clip must be of finite numbers"),
+                      (dict(std=(1e-320,)), "must be positive, here 1e-06 or more"),
+                      (dict(clip=(-1e9, 1)), "here 1e+03 or more, not (1,)")):
         refuses(lambda: Preprocess(**{**good, **bad}), says)
     # a constant batch has no range
     refuses(lambda: Preprocess.fit(torch.ones(2, 1, 8, 8), "db"), "lo < hi")
