@@ -21,18 +21,20 @@ def test_the_numbers_of_the_first_page_are_those_of_the_files():
     cells = json.loads((ROOT / "nbs/index.ipynb").read_text())["cells"]
     prose = ("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     text = "\n".join(prose)
-    results = record("demo")["results"]
-    before, after, plain = (
-        f"{results[who][0]:.2f}" for who in ("before", "after", "image statistics")
-    )
-    assert f"accuracy of {before} before training and {after} after it" in text
-    assert f"a dozen image statistics reach {plain}" in text
+    rows = [r for r in record("pilot")["rows"] if r["score"] == "miou"
+            and (r["way"], r["task"], r["labels"]) == ("frozen", "landcover", 64)]
+    miou = {r["arm"]: r["value"] for r in rows}             # (value, low, high)
+    assert miou["DI3CL"][1] > max(miou["random"][2], miou["brightness alone"][2])
+    shares = record("pilot")["tasks"]["landcover"]["classes"].values()
+    assert f"one class everywhere, {max(shares) / 100 / len(shares):.2f}" in text
     kill = record("kill_and_resume")
     assert kill["bit_equal"]
-    assert f"Killed {len(kill['kills'])} times in {kill['steps']} steps" in text
+    assert f"a run killed {len(kill['kills'])} times in {kill['steps']} steps" in text
     store = record("sarsense")
     seconds = store["opening"]["CPU seconds to open"]
     assert f"open in {seconds:.1f} processor seconds" in text
     assert store["killed"]["damaged tiles ever seen"] == 0
     assert f"{store['killed']['moments']} kills" in text
-    assert (ROOT / "nbs/images/method.png").exists() and "\n./run test\n" in text
+    for name in ("method", "results"):
+        assert (ROOT / f"nbs/images/{name}.png").exists()
+    assert "\n./run test\n" in text

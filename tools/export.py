@@ -171,6 +171,7 @@ def write_readme(root=ROOT):
         if cell.cell_type == "code" and {"test", "testsetup"} & set(
                 directives(cell.source)[0]):
             cell.metadata.setdefault("tags", []).append("remove-cell")
+    nb.metadata["language_info"] = {"name": "python"}     # for colours in the README
     remove = TagRemovePreprocessor(remove_cell_tags=["remove-cell"])
     text, _ = MarkdownExporter(preprocessors=[remove]).from_notebook_node(nb)
     text = re.sub(r"\]\((?!#|[a-z]+:)", "](nbs/", text)
