@@ -7,10 +7,11 @@ Docs: https://di3cl.github.io/di3cl/library/data/files.html.md"""
 # %% auto #0
 __all__ = ['DRIVERS', 'DAMAGED', 'HARMLESS', 'GDAL', 'SarError', 'UnitError',
            'NoDataError', 'is_address', 'open_raster', 'Header', 'value_bands',
-           'read_header', 'write_atomic', 'exclusive', 'check_new_file',
-           'check_new_folder']
+           'read_header', 'walk', 'content_hash', 'write_atomic', 'exclusive',
+           'check_new_file', 'check_new_folder']
 
 # %% ../nbs/library/data/files.ipynb #3360b0fe
+import hashlib
 import logging
 import os
 import re
@@ -259,6 +260,58 @@ def footprint(self: Header,
     if rasterio.CRS.from_user_input(crs).is_geographic:
         x = x[0] + (x - x[0] + 180) % 360 - 180
     return shapely.Polygon(np.stack([x, y], 1))
+
+# %% ../nbs/library/data/files.ipynb #064447de
+_log = logging.getLogger("di3cl")
+
+def walk(folder):  # with its sub-folders, by links too
+    """Every file below a folder, as sorted paths; names that begin with a dot are not.
+
+    Each folder is read once, however many links lead to it. A folder that may not be
+    read is a `SarError`."""
+    found, tops, seen = [], [os.fspath(folder)], set()
+    for top in tops:        # it grows: what links lead to comes after all folders
+        if _leads_back(top):
+            _log.warning(f"{top}: this link leads back to a folder that holds it; "
+                         "it is not followed")
+            continue
+        for here, below, files in os.walk(top, onerror=_unreadable):
+            real = os.path.realpath(here)
+            below[:] = [d for d in below if not d.startswith(".") and real not in seen]
+            paths = [os.path.join(here, d) for d in below]
+            tops += filter(os.path.islink, paths)
+            if real not in seen:
+                found += [os.path.join(here, f) for f in files if f[0] != "."]
+            seen.add(real)
+    return [Path(p) for p in sorted(found, key=_parts)]
+
+def _parts(path):
+    return path.split(os.sep)
+
+def _leads_back(path):
+    "Is this a link to a folder in which it lies itself?"
+    holder = os.path.realpath(os.path.dirname(path))
+    return os.path.islink(path) and Path(holder).is_relative_to(os.path.realpath(path))
+
+def _unreadable(e):
+    raise SarError(f"{e.filename}: this folder cannot be read: {e.strerror}") from e
+
+# %% ../nbs/library/data/files.ipynb #7e303082
+def content_hash(path):  # of a regular file, or an address
+    """16 hexadecimal digits of a file's size and its first, middle and last 64 KiB.
+
+    Of an address: of its text. What is no readable file is a `SarError`."""
+    if is_address(path):
+        return hashlib.blake2b(path.encode(), digest_size=8).hexdigest()
+    if why := _why_no_file(path):
+        raise SarError(f"{path}: {why}")
+    with open(path, "rb") as f:
+        size, block = f.seek(0, os.SEEK_END), 2**16
+        digest = hashlib.blake2b(b"%d" % size, digest_size=8)
+        for at in (0, (size - block) // 2, size - block):
+            f.seek(max(at, 0))
+            digest.update(f.read(block))
+    return digest.hexdigest()
 
 # %% ../nbs/library/data/files.ipynb #6ba2d886
 def write_atomic(path,      # where the file shall be; its folder is there

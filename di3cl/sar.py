@@ -8,8 +8,8 @@ Docs: https://di3cl.github.io/di3cl/library/data/sar.html.md"""
 # %% auto #0
 __all__ = ['UNITS', 'DB_FLOOR', 'LEAST', 'check_unit', 'percentiles', 'show',
            'show_row', 'speckle', 'enl', 'multilook', 'to_unit', 'SarImage',
-           'pixel_window', 'choose_bands', 'read_pixels', 'never_written', 'find_unit',
-           'read_sar', 'Preprocess']
+           'pixel_window', 'choose_bands', 'band_names', 'read_pixels', 'never_written',
+           'find_unit', 'read_sar', 'Preprocess']
 
 # %% ../nbs/library/data/sar.ipynb #931fefed
 import math
@@ -151,6 +151,7 @@ class SarImage:
     path: str
     dtype: str           # of the pixels in the file
     indexed: bool = False  # are the values numbers of a colour table, not brightness?
+    names: tuple = None  # of the bands, where all are named, and differently
 
 # %% ../nbs/library/data/sar.ipynb #63d29050
 def pixel_window(src,          # rasterio's dataset
@@ -171,16 +172,30 @@ def pixel_window(src,          # rasterio's dataset
 
 def choose_bands(src,         # rasterio's dataset
                  bands=None): # numbers from 1 on, or names; None: all that hold values
-    "Numbers of the chosen bands; raise if there is no such band."
+    """Numbers of the chosen bands; raise `UnitError` if there is no such band.
+
+    A string names one band, or several with commas: "VV,VH" or "2,1"."""
     if bands is None:
         return value_bands(src)
-    known = {str(k): k for k in src.indexes} | dict(zip(src.descriptions, src.indexes))
-    names = [bands] if isinstance(bands, (str, int)) else list(bands)
-    for name in names:
-        if str(name) not in known:
-            there = ", ".join(str(n) for n in known if n)
-            raise SarError(f"{src.name}: has no band {name!r}; it has {there}")
-    return [known[str(name)] for name in names]
+    names = list(src.descriptions)
+    if isinstance(bands, str) and bands not in names:
+        bands = [name.strip() for name in bands.split(",")]
+    wanted = [bands] if isinstance(bands, (str, int)) else list(bands)
+    chosen = []
+    for band in wanted:
+        known = [names.index(band) + 1] if names.count(band) == 1 else []
+        known += [k for k in src.indexes if str(k) == str(band)]
+        if not known:
+            there = ", ".join(str(n) for n in (*src.indexes, *filter(None, names)))
+            raise UnitError(f"{src.name}: has no band {band!r}; it has {there}")
+        chosen.append(known[0])
+    return chosen
+
+def band_names(src,    # rasterio's dataset
+               bands): # numbers of some of its bands
+    "Their names, a tuple; None unless all have one, and no two the same."
+    names = tuple(src.descriptions[b - 1] for b in bands)
+    return names if all(names) and len(set(names)) == len(names) else None
 
 # %% ../nbs/library/data/sar.ipynb #b69dd7ef
 def read_pixels(src,          # rasterio's dataset
@@ -352,7 +367,8 @@ def read_sar(path,         # any raster: GeoTIFF, ENVI, JPEG, PNG, ...; or an ad
             x = torch.where(valid, x, DB_FLOOR if unit == "db" else 0.)
         _check_values(path, x, unit)
         return SarImage(x, unit, valid, src.crs, src.window_transform(box), str(path),
-                        src.dtypes[chosen[0] - 1], _indexed(src, chosen[0]))
+                        src.dtypes[chosen[0] - 1], _indexed(src, chosen[0]),
+                        band_names(src, chosen))
 
 # %% ../nbs/library/data/sar.ipynb #63380a02
 @dataclass(frozen=True)

@@ -130,8 +130,10 @@ class FolderTiles:
                  seed=0,             # of the windows
                  min_valid=0.5,  # share of pixels with data that a tile must have
                  max_bad=0.1,        # share of files that may be unusable
-                 cache_bytes=2**30): # decoded images stay in memory up to this much
-        self.declared = None if unit is None else check_unit(unit)
+                 cache_bytes=2**30,  # decoded images stay in memory up to this much
+                 bands=None,         # their numbers or names, as `read_sar` takes them
+                 nodata=None):       # the stored number that means nothing
+        self.declared = dict(unit=unit and check_unit(unit), bands=bands, nodata=nodata)
         self.folder, self.size, self.seed = Path(folder), size, seed
         self.min_valid, self.max_bad = min_valid, max_bad
         self.least = max(least or size, size // 2 + 1)
@@ -183,7 +185,7 @@ def check_same_kind(folder, # where the images lie
 def _image(self: FolderTiles, k):
     "Image `k`, whole; kept in memory where it fits."
     path = self.files[k]
-    image = read_sar(path, unit=self.declared)
+    image = read_sar(path, **self.declared)
     image.data = as_grey(image.data)
     if image.indexed:
         raise SarError(f"{path}: its values are numbers of a colour table, not "
@@ -204,7 +206,7 @@ def _window(self: FolderTiles, k, y, x, h, w):
     if k in self._cache:
         image = self._cache[k]
         return image.data[:, y:y + h, x:x + w], image.valid[y:y + h, x:x + w]
-    image = read_sar(self.files[k], (y, x, h, w), self.declared)
+    image = read_sar(self.files[k], (y, x, h, w), **self.declared)
     return image.data[:self.channels], image.valid
 
 @patch
@@ -255,7 +257,9 @@ def open_tiles(data,           # "sim", a folder of images, or a store
                n=2048,         # how many simulated tiles
                channels=1,     # of simulated tiles
                least=None,     # least side of an image; None: that of a tile
-               device="cpu"):  # where simulated tiles live
+               device="cpu",   # where simulated tiles live
+               bands=None,     # of images: numbers or names
+               nodata=None):   # in images: the stored number that means nothing
     "The source of tiles that `data` names."
     if str(data) == "sim":
         if unit not in (None, "db"):
@@ -263,7 +267,7 @@ def open_tiles(data,           # "sim", a folder of images, or a store
                            "leave the unit out")
         return SimTiles(n, size, seed, channels, device=device)
     if not (Path(data) / "store.json").exists():
-        return FolderTiles(data, size, unit, least, seed)
+        return FolderTiles(data, size, unit, least, seed, bands=bands, nodata=nodata)
     tiles = StoreTiles(data, size, seed=seed)
     if unit not in (None, tiles.unit):
         raise SarError(f"{data}: a store of {tiles.unit}, not of {unit}: "

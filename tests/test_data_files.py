@@ -199,6 +199,52 @@ def test_outlines_meet_whatever_their_zone_and_across_180_degrees():
         Header(9, 9, crs=local, transform=Affine.scale(2)).footprint("EPSG:4326")
 
 
+def test_a_walk_follows_links_once_and_never_in_circles():
+    with tempfile.TemporaryDirectory() as d:
+        top, far = Path(d, "top"), Path(d, "far")
+        for name in ("b/2.tif", "a/1.tif", "a b/3", ".git/x", "b/._2.tif"):
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            (top / name).write_text("x")
+        (far / "deep").mkdir(parents=True)
+        (far / "deep/4.tif").write_text("x")
+        os.symlink("../../far", top / "b/link")
+        os.symlink("../far/deep", top / "zlink")    # read already, by the other link
+        os.symlink("..", top / "b/up")
+        os.symlink("../..", far / "deep/round")     # the folder of all these
+        os.symlink("nowhere", top / "a/gone.tif")
+        names = [p.relative_to(top).as_posix() for p in walk(top)]
+        test_eq(names, ["a/1.tif", "a/gone.tif", "a b/3", "b/2.tif", "zlink/4.tif"])
+        test_eq(walk(str(top)), walk(top))
+        test_eq(len(walk(top / "b")), 2)
+        os.symlink("top", Path(d, "link"))
+        test_eq(len(walk(Path(d, "link"))), 5)
+        def closed(path, e=PermissionError(13, "Permission denied")):
+            raise PermissionError(13, "Permission denied", path)
+        with mock.patch("os.scandir", closed):
+            with expect_fail(SarError, contains=f"{top}: this folder cannot be read: Perm"):
+                walk(top)
+
+
+def test_content_is_known_by_size_and_three_blocks():
+    with tempfile.TemporaryDirectory() as d:
+        path, seen = Path(d, "x"), set()
+        for size in (1, 2**16, 2**18):
+            data = bytearray(size)
+            for at in {None, 0, size // 2, size - 1}:
+                changed = bytearray(data)
+                if at is not None:
+                    changed[at] = 1
+                path.write_bytes(changed)
+                seen.add(content_hash(path))
+                test_eq(content_hash(path), content_hash(str(path)))
+        test_eq(len(seen), 2 + 4 + 4)
+        os.mkfifo(Path(d, "pipe"))
+        for name, why in (("pipe", "a pipe"), ("none", "no such file"), ("", "a folder")):
+            with expect_fail(SarError, contains=why):
+                content_hash(Path(d, name))
+    test_ne(content_hash("s3://a/b.tif"), content_hash("s3://a/c.tif"))
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_litter():
     with tempfile.TemporaryDirectory() as d:
         path = Path(d) / "x.bin"

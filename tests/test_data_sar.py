@@ -20,7 +20,7 @@ from fastcore.test import *
 from rasterio import Affine
 from scipy.stats import expon, gamma, kstest
 from testing import write_raster
-from di3cl.files import NoDataError, SarError
+from di3cl.files import NoDataError, SarError, UnitError
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
@@ -207,8 +207,11 @@ def test_declared_first_then_judged():
     x[2] = 5
     path = write_raster(folder / "named.tif", x, after=name_bands)
     for bands, unit, want in ((["VH", "VV"], "db", [1, 0]), ([2], "db", [1]),
-                              (2, "db", [1]), ("angle", "intensity", [2])):
-        test_eq(read_sar(path, unit=unit, bands=bands).data.numpy(), x[want])
+                              (2, "db", [1]), ("angle", "intensity", [2]),
+                              ("VH,VV", "db", [1, 0]), ("2, 1", "db", [1, 0])):
+        image = read_sar(path, unit=unit, bands=bands)
+        test_eq(image.data.numpy(), x[want])
+        test_eq(image.names, tuple(("VV", "VH", "angle")[k] for k in want))
     refuses(lambda: read_sar(path, unit="intensity"), "valid values are negative")
     refuses(lambda: read_sar(path, unit="db", bands=["HH"]),
             "has no band 'HH'; it has 1, 2, 3, VV, VH, angle")
@@ -225,6 +228,27 @@ def test_declared_first_then_judged():
         f.scales = (0.01,)
     for nodata in (-3000, -30):                       # as stored: -3000 is -30 dB
         test_eq(read_sar(path, unit="db", nodata=nodata).valid.sum(), 99)
+
+
+def test_names_of_bands_are_taken_literally_and_must_be_one():
+    def names(*some):
+        def describe(f):
+            for k, name in enumerate(some, 1):
+                f.set_band_description(k, name)
+        return describe
+
+    x = np.arange(3, dtype="float32")[:, None, None].repeat(8, 1).repeat(8, 2)
+    path = write_raster(folder / "odd.tif", x, after=names("2", "a, b", ""))
+    for bands, want in ((2, 1), ("2", 0), ("a, b", 1), (["a, b"], 1), ("3", 2)):
+        test_eq(read_sar(path, unit="digital", bands=bands).data.unique(), [want])
+    test_is(read_sar(path, unit="digital").names, None)
+    test_eq(read_sar(path, unit="digital", bands=[1, 2]).names, ("2", "a, b"))
+    path = write_raster(folder / "twice.tif", x, after=names("VV", "VV", "VH"))
+    test_is(read_sar(path, unit="digital").names, None)
+    for bands, why in (("VV", "no band 'VV'; it has 1, 2, 3, VV, VV, VH"),
+                       ("VH,", "no band ''"), ("VH,HH", "no band 'HH'"), (0, "no band 0")):
+        with expect_fail(UnitError, contains=f"{path}: has {why}"):
+            read_sar(path, unit="digital", bands=bands)
 
 
 def test_a_window_is_a_slice_of_the_whole():
