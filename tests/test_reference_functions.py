@@ -39,4 +39,5 @@ def test_every_public_name_is_listed():
         where = getattr(thing, "__module__", "")
         if isinstance(thing, type) or type(thing).__name__ == "function":
             if where == module.__name__:
-                assert f"[`{name}`]" in text, f"{where}.{name} is new: run this page"
+                listed = f"[<code>{name}</code>]" in text
+                assert listed, f"{where}.{name} is new: run this page"

@@ -3,39 +3,31 @@
 
 
 
-import http.server
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
-import nbformat
-import pypandoc
+import pages
 import pytest
 import yaml
+from browser import cannot_browse, in_browser, jupyterlab, served, wrong_at
 from bs4 import BeautifulSoup
 from export import directives
-from fastcore.nbio import nb2dict, read_nb
+from fastcore.nbio import mk_cell
 from fastcore.test import *
 from fresh import differs
 from nbdev.config import nbpath2html
-from nbdev.processors import FilterDefaults
-from pages import label
+from rendering import FOLDER, NBS, option, processed, rendered
 
-ROOT = next(
-    p for p in (Path.cwd(), *Path.cwd().parents) if (p / "settings.ini").exists())
-NBS = ROOT / "nbs"
+ROOT = NBS.parent
 
 
 def hidden(path):
@@ -69,16 +61,14 @@ def cells(page, kind):
 
 def test_supporting_cells_are_folded_and_code_stays():
     page = "course/02_contrast.ipynb"
-    nb = read_nb(NBS / page)
-    FilterDefaults()(nb)
-    source = [c.source for c in nb.cells]
+    source = [c.source for c in processed(page)]
     assert any("def info_nce(" in s for s in source)         # the code as it is written
-    assert any("show_doc(info_nce)" in s for s in source)    # its parameters below it
+    assert not any("show_doc" in s for s in source)          # and no signature again
     tests = [s for s in source if 'code-summary: "Test: ' in s]
     wanted = sum("test" in directives(s)[0] for s in cells(page, "code"))
     test_eq(len(tests), wanted)
     assert all(s.startswith("#| code-fold: true") for s in tests)
-    marks = re.compile(r"^#\|\s*(default_exp|export|test)", re.M)
+    marks = re.compile(r"^#\|\s*(default_exp|export|test|solution)", re.M)
     assert not any(marks.search(s) for s in source)
 
 
@@ -90,18 +80,93 @@ def test_magics_are_no_python():
         def parsed_():
             return None
 
-    test_eq(label(Cell), None)
+    test_eq(pages.label(Cell), None)
 
 
 def test_a_page_with_code_says_where_to_run_it():
     def head(page):
-        nb = read_nb(NBS / page)
-        FilterDefaults()(nb)
-        return "\n".join(c.source for c in nb.cells[:4])
+        return "\n".join(c.source for c in processed(page)[:4])
 
     for page in ("course/04_views.ipynb", "library/data/sar.ipynb"):
         assert re.search(rf"colab.research\S*/nbs/{page}", head(page)), page
     assert "colab.research" not in head("reference/glossary.ipynb")
+
+
+def test_solutions_are_folded_with_their_output():
+    def page_of(*pairs):
+        "Return the sources of a page of these (type, first line) after `solutions`."
+        found = [mk_cell(text, kind) for kind, text in pairs]
+        for cell, (_, text) in zip(found, pairs):
+            marked = text.startswith("#| solution")
+            cell.directives_ = dict(solution="") if marked else {}
+        nb = SimpleNamespace(cells=found)
+        pages.solutions(nb).begin()
+        return [c.source for c in nb.cells]
+
+    told = "<details><summary>Solution</summary>\n\nFour.\n"
+    question = ("markdown", f"{told}</details>\n")
+    answer = ("code", "#| solution\n2 + 2")
+    end = "</details>"
+    test_eq(page_of(question, answer, answer, ("markdown", "On.")),
+            [told, answer[1], answer[1], end, "On."])
+    other = ("code", "3")
+    test_eq(page_of(question, other, question), [question[1], "3", question[1]])
+    test_eq(page_of(("markdown", "Why?"), answer),
+            ["Why?", "<details><summary>Solution</summary>", answer[1], end])
+
+
+def test_tables_say_what_the_comments_say():
+    found = "\n".join(c.source for c in processed("course/05_instances.ipynb"))
+    for name in ("sample_boxes", "Instances"):
+        assert f'<div id="{name}"></div>' in found
+    assert "What <code>sample_boxes</code> takes" in found
+    assert "<code>n_boxes = 10</code></td><td>K, boxes wanted for each pair<" in found
+    assert "What <code>Instances</code> holds" in found   # a tuple has fields, no args
+    assert "<code>valid</code></td><td>(B, K) bool; boxes" in found
+    assert "*args" not in found
+
+
+def test_comments_of_every_form_are_read():
+    source = """
+def f(a, *, b=(1, 2)) -> int:  # how many
+    pass
+def g(
+    x: Annotated[int, Option(help="Told here.")],
+    y=None,   # goes
+              # on | `here`
+    **rest,   # passed on
+) -> str:     # what comes out
+    pass
+"""
+    f, g = __import__("ast").parse(source).body
+    found = pages.comments(source)
+    test_eq([name for name, *_ in pages.parameters(f, found)], ["a", "b"])
+    test_eq(pages.parameters(g, found), [
+        ("x", None, "Told here."), ("y", "None", "goes on | `here`"),
+        ("**rest", None, "passed on"), ("returns", None, "what comes out")])
+    assert "<code>here</code>" in pages.table("g", "takes", pages.parameters(g, found))
+
+
+def test_only_names_of_functions_become_links():
+    class Page:
+        path_, cells = NBS / "course/06_contours.ipynb", []
+
+    link = pages.links(Page)
+    link.begin()
+
+    def linked(text):
+        cell = mk_cell(text, "markdown")
+        link.cell(cell)
+        return cell.source
+
+    test_eq(linked("`to_view`"), "[`to_view`](04_views.ipynb#to_view)")
+    test_eq(linked("`to_view`, once more"), "`to_view`, once more")
+    test_eq(linked("`load`, but `load()`"),
+            "`load`, but [`load()`](../library/train/weights.ipynb#load)")
+    for same in ("`contour_map` is here", "## `read_sar`", "[`read_sar`](a.md)",
+                 "```\n`read_sar`\n```", "`size` `start` `unit`", "`a b`read_sar`"):
+        test_eq(linked(same), same)
+    assert "06_contours" not in linked("`make_learner` is two functions")
 
 
 QUARTO = yaml.safe_load((ROOT / "_quarto.yml").read_text())
@@ -135,10 +200,22 @@ def test_sidebars_use_the_titles_of_the_pages():
         test_eq(text, f"{number} {title}" if number[0].isdigit() else title)
 
 
+def test_the_course_is_read_in_the_order_of_its_numbers():
+    bar = next(b for b in WEBSITE["sidebar"] if b["id"] == "course")
+    order = [page for page, _ in hrefs(bar)]
+    test_eq(order, [page for page in PAGES if page.startswith("course/")])
+    test_eq([Path(page).name[:2] for page in order], [f"{k:02}" for k in range(1, 13)])
+    assert WEBSITE["page-navigation"]                        # previous and next
+    test_eq(WEBSITE["navbar"]["left"][1]["href"], order[0])
+
+
 def test_the_quarto_file_says_what_the_site_needs():
     html = QUARTO["format"]["html"]
     test_eq(html["html-math-method"], "mathml")              # no network for formulas
     test_eq(set(html["theme"]), {"light", "dark"})
+    for theme in html["theme"].values():                     # nor for fonts
+        assert "$web-font-path: false;" in (NBS / theme[-1]).read_text()
+    assert (NBS / WEBSITE["favicon"]).exists()
     assert WEBSITE["search"] and WEBSITE["page-navigation"]
     assert (NBS / html["css"]).exists() and (NBS / "404.qmd").exists()
     for bar in WEBSITE["sidebar"]:
@@ -147,37 +224,12 @@ def test_the_quarto_file_says_what_the_site_needs():
             assert few, f"{part['section']} is a flat list again"
 
 
-READ = ("ipynb+fenced_divs+bracketed_spans+raw_html+native_divs+native_spans"
-        "+markdown_in_html_blocks-gfm_auto_identifiers")
-FOLDER = tempfile.TemporaryDirectory(prefix="di3cl_site_")   # gone when Python ends
-
-
-@lru_cache(None)
-def rendered(page):
-    "Make (html, warnings) of a page, by nbdev and pandoc as the site's are."
-    nb = read_nb(NBS / page)
-    FilterDefaults()(nb)
-    nb = nb2dict(nb) | {"metadata": {}}
-    for c in nb["cells"]:
-        if c["cell_type"] == "code":          # Quarto takes its options from the head
-            c["source"] = re.sub(r"\A(#\|.*\n?)+", "", "".join(c["source"]))
-        for o in c.get("outputs", []):
-            if o["output_type"] == "execute_result":
-                o["execution_count"] = 0      # pandoc wants a number
-    pandoc = [pypandoc.get_pandoc_path(), "-f", READ, "-t", "html5", "--mathml",
-              "--extract-media", FOLDER.name]
-    run = subprocess.run(pandoc, input=json.dumps(nb), capture_output=True, text=True,
-                         cwd=(NBS / page).parent)
-    assert run.returncode == 0, f"{page}: {run.stderr}"
-    return run.stdout, run.stderr
-
-
 def links(page):
     return re.findall(r'<a\s[^>]*?href="([^"]*)"', rendered(page)[0])
 
 
 def anchors(page):
-    return set(re.findall(r'\sid="([^"]*)"', rendered(page)[0]))
+    return re.findall(r'\sid="([^"]*)"', rendered(page)[0])
 
 
 def without(html, *tags):
@@ -203,6 +255,21 @@ def test_every_link_and_anchor_between_pages_resolves():
     assert not wrong, "\n".join(sorted(wrong))
 
 
+def test_an_anchor_stands_for_one_place():
+    for page in some_pages():
+        found = anchors(page)
+        twice = {a for a in found if found.count(a) > 1}
+        assert not twice, f"{page}: {twice}"
+
+
+def test_what_cells_print_as_markdown_is_seen():
+    soup = BeautifulSoup(rendered("reference/functions.ipynb")[0], "html.parser")
+    headings = [h.get_text() for h in soup.find_all("h2")]
+    assert {"di3cl.sar", "di3cl.train.config"} <= set(headings)  # in the contents, so
+    assert not soup.select(".cell-output h2")
+    assert not re.search(r"\]\(|`", soup.find("table").get_text())   # links, no marks
+
+
 def test_no_page_speaks_of_chapter_numbers():
     names = {Path(p).stem for p in PAGES}
     number = r"(?:\(|[Cc]hapters? )(0[\da-z][a-z]?|[1-9]\d[a-z])(?=[,;:) .])"
@@ -217,15 +284,6 @@ def test_no_page_speaks_of_chapter_numbers():
     assert not wrong, "\n".join(wrong)
 
 
-def alternative_text(source):
-    "Read the option fig-alt of a cell, in one line or as a block of lines."
-    one = re.search(r'^#\| fig-alt: "(.+)"$', source, re.M)
-    if one:
-        return one[1]
-    block = re.search(r"^#\| fig-alt: >\n((?:#\|   .+\n)+)", source, re.M)
-    return " ".join(l[5:] for l in block[1].splitlines()) if block else ""
-
-
 def test_every_figure_has_alternative_text():
     image = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
     for page in PAGES:
@@ -233,18 +291,27 @@ def test_every_figure_has_alternative_text():
             source, at = "".join(c["source"]), f"{page}, cell {c['id']}"
             assert isinstance(c["source"], list), f"{at} is one string, not a list"
             drawn = any("image/png" in o.get("data", {}) for o in c.get("outputs", []))
-            assert not drawn or len(alternative_text(source)) > 20, f"{at}: no fig-alt"
+            assert not drawn or len(option(source, "fig-alt")) > 20, f"{at}: no fig-alt"
             if c["cell_type"] == "markdown":
                 for text, _ in image.findall(re.sub(r"`[^`]*`", "", source)):
                     assert len(text) > 5, f"{at}: an image without alternative text"
 
 
 def test_alternative_text_may_take_several_lines():
-    test_eq(alternative_text('#| fig-alt: "One line"\nplot()'), "One line")
+    test_eq(option('#| fig-alt: "One line"\nplot()', "fig-alt"), "One line")
     block = "#| code-fold: true\n#| fig-alt: >\n#|   Two lines,\n#|   export.\nplot()"
-    test_eq(alternative_text(block), "Two lines, export.")
+    test_eq(option(block, "fig-alt"), "Two lines, export.")
     test_eq(directives(block)[0], {"code-fold": "true", "fig-alt": ">"})
-    test_eq(alternative_text("plot()"), "")
+    test_eq(option("plot()", "fig-alt"), "")
+
+
+def test_alternative_text_reaches_the_page():
+    for page in some_pages():
+        wanted = {option(s, "fig-alt") for s in cells(page, "code")}
+        code = (c.source for c in processed(page) if c.cell_type == "code")
+        test_eq({option(s, "fig-alt") for s in code} - {""}, wanted - {""})
+        bare = BeautifulSoup(rendered(page)[0], "html.parser").find_all("img", alt="")
+        assert not bare, f"{page}: {bare}"
 
 
 def test_mathematics_is_understood():
@@ -269,6 +336,28 @@ def test_no_page_shows_a_mark_meant_for_machines():
         assert not shown, f"{page} shows {shown[:3]}"
 
 
+def test_drawings_are_told_from_pictures_of_ground():
+    def is_drawing(draw):
+        "Draw on a small figure; tell whether the page would turn it dark."
+        import base64
+        import io
+
+        import matplotlib.pyplot as plt
+        fig, ax = plt.subplots(figsize=(3, 2))
+        draw(ax)
+        file = io.BytesIO()
+        fig.savefig(file, format="png")
+        plt.close(fig)
+        return pages.is_drawing(base64.b64encode(file.getvalue()).decode())
+
+    rows = [[(7 * i * j + i + j) % 97 for i in range(97)] for j in range(97)]
+    assert is_drawing(lambda ax: ax.plot([1, 3, 2]))
+    assert is_drawing(lambda ax: ax.bar([1, 2, 3], [1, 3, 2]))
+    assert not is_drawing(lambda ax: ax.imshow(rows, cmap="gray"))
+    css = (NBS / "styles.css").read_text()
+    assert ".quarto-dark .drawing img { filter: invert" in css
+
+
 def test_pages_keep_the_form():
     promise = re.compile(r"[Aa](?:fter|t the end of) this page\**,? you can")
     solution = re.compile(r"<details><summary>(Solution|Answer)")
@@ -287,73 +376,12 @@ def test_pages_keep_the_form():
             assert f"]({Path(after).name}" in said, f"{page} does not lead on"
 
 
-NAMES = "chromium", "chromium-browser", "google-chrome"
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-         "--disable-background-networking --disable-component-update "
-         "--disable-sync").split()
 SHELL = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 body {{ margin: 1rem; font: 16px/1.5 sans-serif }}
 main {{ max-width: 60rem }} main img {{ max-width: 100% }} {css}
 </style><main>{body}</main></html>"""
-MISSING = """[...document.images].filter(i => i.complete && !i.naturalWidth)
-    .map(i => i.src)"""
-OVER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-WIDE = """[...document.querySelectorAll('main *')]
-    .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
-    .map(e => e.tagName + ' ' + e.textContent.slice(0, 60))[0]"""
-
-
-def cannot_browse():
-    "Say why there is no browser; empty: there is one."
-    if not find_spec("playwright"):
-        return "playwright is not installed: pip install 'di3cl[dev]'"
-    return "" if CHROMIUM else "no Chromium on the path: apt-get install chromium"
-
-
-@contextmanager
-def open_browser():
-    "Start a Chromium without a window."
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
-def in_browser(work):
-    "Call `work(browser)` in a thread: a notebook has an event loop already."
-    def go():
-        with open_browser() as browser:
-            return work(browser)
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(go).result()
-
-
-def wrong_at(tab, address, width):
-    "List what is wrong with a page at this width."
-    said = []
-
-    def hear(message):
-        if message.type == "error":
-            said.append(message.text)
-
-    tab.on("console", hear)
-    tab.set_viewport_size(dict(width=width, height=900))
-    if tab.url != address:
-        tab.goto(address)
-    over = tab.evaluate(OVER)
-    said += [f"no image {src}" for src in tab.evaluate(MISSING)]
-    if over > 0:
-        said.append(f"{over} pixels too wide at {width}: {tab.evaluate(WIDE)}")
-    tab.remove_listener("console", hear)
-    return said
 
 
 def test_pages_fit_a_desk_and_a_phone():
@@ -364,6 +392,7 @@ def test_pages_fit_a_desk_and_a_phone():
         for page in some_pages():
             file = folder / page.replace("/", "_").replace(".ipynb", ".html")
             body = rendered(page)[0].replace("../images/", "images/")
+            body = body.replace("<details", "<details open")  # the folded must fit, too
             file.write_text(SHELL.format(title=page, css=css, body=body))
             for width in (1280, 375):
                 said = wrong_at(tab, file.as_uri(), width)
@@ -436,33 +465,12 @@ def built():
     out = Path(FOLDER.name) / "built"
     ignore = shutil.ignore_patterns(*LOCAL)
     shutil.copytree(ROOT, out, symlinks=True, ignore=ignore)
-    run = subprocess.run(["nbdev-docs"], cwd=out, capture_output=True, text=True)
+    env = os.environ | {"PYTHONPATH": f"{out}/tools:{out}/benchmarks"}
+    run = subprocess.run(
+        ["nbdev-docs"], cwd=out, env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     folders = (out / "_docs", out / "_site")
     return next(p for p in folders if (p / "index.html").exists())
-
-
-@contextmanager
-def served(folder):
-    "Serve a folder on this machine under /di3cl/; yield the address."
-    with tempfile.TemporaryDirectory() as top:
-        (Path(top) / "di3cl").symlink_to(folder)
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args):
-                super().__init__(*args, directory=top)
-
-            def log_message(self, *args):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(server.serve_forever)
-            try:
-                yield f"http://127.0.0.1:{server.server_port}/di3cl/"
-            finally:
-                server.shutdown()
-                server.server_close()
 
 
 def test_a_folder_is_served_under_the_path_of_the_site():
@@ -496,6 +504,21 @@ def test_the_finished_site_is_whole():
     else:
         wrong = in_browser(look)
         assert not wrong, "\n".join(wrong)
+
+
+def test_the_finished_course_leads_from_page_to_page():
+    def check():
+        bar = next(b for b in WEBSITE["sidebar"] if b["id"] == "course")
+        order = [nbpath2html(Path(page)).name for page, _ in hrefs(bar)]
+        for here, after in zip(order, order[1:]):
+            html = (built() / "course" / here).read_text()
+            way_on = BeautifulSoup(html, "html.parser").select_one(".nav-page-next a")
+            test_eq(Path(way_on["href"]).name, after)
+
+    if why := cannot_render():
+        not_here(why)
+    else:
+        check()
 
 
 def test_the_finished_site_can_be_searched_and_read():
@@ -543,53 +566,6 @@ ANOTHER = """([cell, old]) => {
     const e = cell.querySelector('img');
     return e && e.src != old && e.complete && e.naturalWidth > 300;
 }"""
-
-
-def lab_words(folder, port):
-    "Return the command that starts a JupyterLab."
-    return [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-        "--expose-app-in-browser", f"--port={port}", "--ip=127.0.0.1",
-        f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
-
-
-def lab_environment(folder):
-    "Return an environment in which a JupyterLab touches nothing outside the folder."
-    env = os.environ | {"OMP_WAIT_POLICY": "passive"}
-    for kind in ("CONFIG", "DATA", "RUNTIME"):
-        env[f"JUPYTER_{kind}_DIR"] = f"{folder}/.jupyter/{kind.lower()}"
-    for name in ("PYTEST_CURRENT_TEST", "MPLBACKEND"):
-        env.pop(name, None)
-    return env
-
-
-@contextmanager
-def jupyterlab(sources):
-    "Open a notebook with these cells in a JupyterLab of its own; yield its address."
-    with tempfile.TemporaryDirectory() as folder:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        kernel = dict(name="python3", display_name="python3", language="python")
-        nb = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(c) for c in sources],
-            metadata=dict(kernelspec=kernel))
-        nbformat.write(nb, Path(folder) / "hands_on.ipynb")
-        server = subprocess.Popen(
-            lab_words(folder, port), env=lab_environment(folder),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(300):
-                try:
-                    urlopen(f"http://127.0.0.1:{port}/api").close()
-                    break
-                except OSError:
-                    assert server.poll() is None, "JupyterLab did not start"
-                    time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}/doc/tree/hands_on.ipynb"
-        finally:
-            server.terminate()
-            server.wait()
 
 
 def move(page, cell, k):
