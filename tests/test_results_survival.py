@@ -39,6 +39,12 @@ def one_life(out, rng, **kw):
     assert 1 <= len(steps) <= 3 and steps == sorted(steps)   # each can be read
     return steps[-1], any((out / "checkpoints").glob(".step_*.tmp"))
 
+def many_lives(n=20):
+    "A run killed n times: its folder, and what each life left."
+    torch.set_num_threads(1)
+    out, rng = Path(tempfile.mkdtemp()) / "run", random.Random(0)
+    return out, [one_life(out, rng, **SMALL) for _ in range(n)]
+
 def left_in_peace(steps, **kw):
     "The model after so many steps of the bare loop."
     c = make_config("tiny", **kw)
@@ -47,9 +53,7 @@ def left_in_peace(steps, **kw):
 
 
 def test_twenty_kills_leave_the_same_network():
-    torch.set_num_threads(1)
-    out, rng = Path(tempfile.mkdtemp()) / "run", random.Random(0)
-    lives = [one_life(out, rng, **SMALL) for _ in range(20)]
+    out, lives = many_lives()
     tensors, last, _ = read_checkpoint(*newest(out))
     expected = left_in_peace(last, **SMALL)   # both encoders, heads, queues, pointers
     assert all(torch.equal(v, tensors[f"model.{k}"]) for k, v in expected.items())
