@@ -88,13 +88,12 @@ def misfit(module,  # the network that should take the tensors
            state):  # {name: tensor}
     "Say in one line why `state` does not fit `module`; an empty line where it fits."
     want = module.state_dict()
-    shared = [k for k in want if k in state]
     wrong = {
         "missing": [k for k in want if k not in state],
         "unknown": [k for k in state if k not in want],
         "of another shape": [
-            f"{k} is {tuple(state[k].shape)}, not {tuple(want[k].shape)}"
-            for k in shared if state[k].shape != want[k].shape],
+            f"{k} is {tuple(x.shape)}, not {tuple(want[k].shape)}"
+            for k, x in state.items() if k in want and x.shape != want[k].shape],
     }
     return "; ".join(f"{len(names)} tensors {what} (first: {names[0]})"
                      for what, names in wrong.items() if names)
@@ -110,6 +109,8 @@ def _fitting(encoder, weights):
     if wrong := misfit(encoder, state):
         raise ValueError(f"the weights do not fit {encoder.arch} with "
                          f"{encoder.in_channels} channels: {wrong}")
+    if not all(x.isfinite().all() for x in state.values()):
+        raise ValueError("the weights hold numbers that are NaN or infinite")
     return state
 
 
@@ -123,11 +124,11 @@ def _imagenet(arch, name):
                          "start it at random, or use resnet18")
     try:
         return get_model_weights(arch).IMAGENET1K_V1.get_state_dict(check_hash=True)
-    except OSError as e:
+    except Exception as e:     # of the network, the disk, a damaged copy in the cache
         raise OSError(
             f"the ImageNet weights of {arch} come from download.pytorch.org, and "
             f"cannot be had ({e}): check the network, or put the file into "
-            f"{torch.hub.get_dir()}/checkpoints") from e
+            f"{torch.hub.get_dir()}/checkpoints anew") from e
 
 # %% ../nbs/course/07_encoder.ipynb #31900855
 def _keep_size(layer):

@@ -8,6 +8,7 @@ Docs: https://di3cl.github.io/di3cl/course/di3cl.html.md"""
 __all__ = ['Losses', 'Branch', 'pool_regions', 'DI3CL']
 
 # %% ../nbs/course/08_di3cl.ipynb #6ab6ada8
+import math
 from typing import NamedTuple
 
 import torch
@@ -83,7 +84,8 @@ class DI3CL(nn.Module):
 def _check_settings(contour, loss_weights):
     if contour not in ("published", "map"):
         raise ValueError(f"contour={contour!r}: choose 'published' or 'map'")
-    if len(loss_weights) != 3 or min(loss_weights) < 0 or not any(loss_weights):
+    total = sum(loss_weights)
+    if len(loss_weights) != 3 or min(loss_weights) < 0 or not 0 < total < math.inf:
         raise ValueError("loss_weights are three numbers from 0 up (image, contour, "
                          f"region), one of them positive, not {loss_weights}")
 

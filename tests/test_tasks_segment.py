@@ -10,17 +10,20 @@ import math
 import tempfile
 import textwrap
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from fastcore.test import *
+from safetensors.torch import save
 
 from di3cl.encoder import Encoder
 from di3cl.files import SarError
 from di3cl.labels import Labelled, Spot, open_labels
 from di3cl.sar import Preprocess, to_unit
 from di3cl.scenes import simulate
-from di3cl.weights import WeightsError, save_weights
+from di3cl.tasks.segment import _FORMAT, _LABEL
+from di3cl.weights import WeightsError, _seal, save_weights
 
 pytest.importorskip(
     "segmentation_models_pytorch", reason="the extra `segment` is not installed")
@@ -256,24 +259,81 @@ def test_folders_that_are_no_finished_model_are_refused():
         refused(why)
     model.head.weight.data[0] = float("nan")
     test_fail(lambda: save_model(model, d / MODEL, "water", ()),
-              contains="first in head.weight")
+              contains="32 values of head.weight are NaN")
     assert not (d / MODEL).exists()
 
 
-def test_a_label_makes_nobody_download():
-    # a hostile label may ask for ImageNet weights: only its three numbers are read
-    label = dict(encoder=dict(arch="resnet10", in_channels=1, stride=16,
-                              weights="imagenet"),
-                 preprocess=VV.to_dict(), classes=["a", "b"], decoder="unet", width=32)
-    from unittest.mock import patch
+NET = dict(arch="resnet10", in_channels=1, stride=16)
 
-    from di3cl.tasks.segment import _build
 
-    with patch("torch.hub.load_state_dict_from_url") as download:
-        test_eq(_build("m", label).classes, ("a", "b"))
-    test_eq(download.call_count, 0)
-    label["decoder"] = "segformer"
-    test_fail(lambda: _build("m", label), contains="m: its label describes nothing")
+def relabel(folder, **words):
+    "Put a file without a tensor there, its label sealed; return what loading says."
+    label = dict(
+        task="water", classes=["a", "b"], palette=["#000000", "#0000ff"],
+        decoder="unet", width=32, encoder=NET, preprocess=VV.to_dict(), provenance={},
+        sha256="") | words
+    texts = {"format": _FORMAT} | {k: json.dumps(label[k]) for k in _LABEL}
+    seal = _seal([*texts.values()])
+    (folder / MODEL).write_bytes(save({}, texts | dict(seal=seal)))
+    with patch("socket.socket.connect", side_effect=AssertionError("the network")):
+        try:
+            load_model(folder)
+        except WeightsError as e:
+            said = str(e)
+    assert "\n" not in said and str(folder) in said, said
+    return said
+
+
+def test_a_label_must_make_sense_before_a_network_is_built():
+    contract = VV.to_dict()
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        write_folder(d, small())
+        assert "are not the network on its label" in relabel(d)     # a sound label
+        for words, why in (
+                (dict(encoder=NET | dict(weights="imagenet")), "Extra inputs are not"),
+                (dict(encoder=NET | dict(in_channels=9)), "the encoder takes 9"),
+                (dict(width=10**18), "'width': Input should be less than or equal to"),
+                (dict(width="64"), "'width': Input should be a valid integer"),
+                (dict(decoder="segformer"), "'decoder': Input should be 'upernet'"),
+                (dict(classes=[1, 2]), "'classes': 0: Input should be a valid string"),
+                (dict(classes=["a", ""]), "'classes': 1: String should have"),
+                (dict(classes=[]), "'classes': List should have at least 1 item"),
+                (dict(classes=["a", "a"]), "different names, and a colour each"),
+                (dict(palette=["#000000"]), "different names, and a colour each"),
+                (dict(palette=None), "'palette': Input should be a valid list"),
+                (dict(palette=["nocolour", "#000000", "#0000ff"]), "a colour each"),
+                (dict(task="x"), "'task': Input should be 'landcover', 'wat"),
+                (dict(preprocess=contract | dict(mean=[10**400])), "finite numbers"),
+                (dict(preprocess=contract | dict(clip=[-9, 1e308])), "finite numbers"),
+                (dict(preprocess=contract | dict(std=[1e-320])), "must be positive")):
+            test_eq((words, why in relabel(d, **words)), (words, True))
+
+
+def test_whatever_a_label_says_is_one_line():
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+
+    WORDS = st.sampled_from([
+        "", "resnet101", "imagenet", "weights", "arch", "width", "http://x/y", "fpn"])
+    ANY = st.recursive(
+        WORDS | st.none() | st.integers() | st.floats() | st.just(10**400),
+        lambda x: st.lists(x, max_size=3) | st.dictionaries(WORDS, x, max_size=3))
+    INNER = st.dictionaries(
+        st.sampled_from(["arch", "stride", "unit", "mean", "std", "clip", "more"]), ANY)
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        write_folder(d, small())
+
+        @settings(max_examples=100, deadline=None, derandomize=True, database=None,
+                  suppress_health_check=list(HealthCheck))
+        @given(st.sampled_from(_LABEL), ANY | INNER, st.booleans())
+        def check(word, value, whole):
+            old = dict(encoder=NET, preprocess=VV.to_dict()).get(word)
+            inner = isinstance(value, dict) and old and not whole
+            relabel(d, **{word: old | value if inner else value})
+
+        check()
 
 
 def test_the_answer_about_roads_is_right():

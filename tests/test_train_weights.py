@@ -108,9 +108,17 @@ def test_save_refuses_what_cannot_be_used():
         )
         with expect_fail(
             WeightsError,
-            contains="3 values are NaN or infinite (first in conv1.weight)",
+            contains="3 values of conv1.weight are NaN or infinite",
         ):
             save_weights(broken, path, VV_VH)
+        wider = small()
+        wider.bn1.running_var[0] = -1e-9
+        with expect_fail(WeightsError, contains="1 values of bn1.running_var are"):
+            save_weights(wider, path, VV_VH)
+        wider = small()
+        wider.in_channels = 2.0
+        with expect_fail(WeightsError, contains="'in_channels': Input should be a valid"):
+            save_weights(wider, path, VV_VH)      # no reader would take it back
         test_eq(os.listdir(d), [])
 
 
@@ -347,14 +355,19 @@ def test_files_that_are_no_weights_are_refused_by_name():
         good = path.read_bytes()
         with expect_fail(WeightsError, contains="c.safetensors: there is no such file"):
             load_weights(Path(d) / "c.safetensors")
-        with expect_fail(WeightsError, contains="there is no such file"):
+        with expect_fail(WeightsError, contains="this is a folder"):
             load_weights(d)
         for n in (20, 500, 5_000, len(good) // 2, len(good) - 1):
             with expect_fail(WeightsError, contains="cut short or damaged"):
                 load_weights(written(path, good[:n]))
         with expect_fail(WeightsError, contains="cut short or damaged"):
             load_weights(written(path, good + b"tail"))
-        for junk in (b"", b"hello", b"<html>404 not found</html>"):
+        with expect_fail(WeightsError, contains="the file is empty (0 bytes)"):
+            load_weights(written(path, b""))
+        os.mkfifo(Path(d) / "pipe")
+        with expect_fail(WeightsError, contains="pipe: this is a pipe or a device"):
+            load_weights(Path(d) / "pipe")
+        for junk in (b"hello", b"<html>404 not found</html>"):
             with expect_fail(WeightsError, contains="not a safetensors file"):
                 load_weights(written(path, junk))
         with expect_fail(WeightsError, contains="PyTorch pickle"):
@@ -392,33 +405,35 @@ def test_labels_that_lie_are_refused_by_name():
             load_weights(retouched(path, format="di3cl-encoder-1"))
         with expect_fail(WeightsError, contains="cannot be read: config"):
             load_weights(retouched(path, config="[" * 100_000))
-        with expect_fail(WeightsError, contains="the label lacks preprocess, sha256"):
+        with expect_fail(WeightsError, contains="its seal differs"):
             load_weights(retouched(path, preprocess=None, sha256=None))
         with expect_fail(WeightsError, contains="cannot be read: preprocess"):
             load_weights(retouched(path, preprocess="{unit: db"))
-        with expect_fail(WeightsError, contains="no encoder called 'vgg16'"):
-            load_weights(retouched(path, encoder=say(arch="vgg16")))
-        with expect_fail(
-            WeightsError, contains="not a resnet18 with 2 channels: 48 tensors missing"
+        for wrong, why in (
+            (dict(arch="vgg16"), "'encoder': 'arch': Input should be 'resnet10', 'resn"),
+            (dict(arch=["resnet10"]), "'arch': Input should be"),
+            (dict(in_channels=10**400), "Input should be less than or equal to 12"),
+            (dict(in_channels=0), "Input should be greater than or equal to 1"),
+            (dict(in_channels=True), "'in_channels': Input should be a valid integer"),
+            (dict(stride=64), "'stride': Input should be 16 or 32"),
+            (dict(weights="imagenet"), "'weights': Extra inputs are not permitted"),
+            (dict(arch="resnet18"), "the network on its label: 48 tensors missing"),
         ):
-            load_weights(retouched(path, encoder=say(arch="resnet18")))
-        with expect_fail(
-            WeightsError, contains="conv1.weight is (64, 2, 7, 7), not (64, 1, 7, 7)"
+            with expect_fail(WeightsError, contains=why):
+                load_weights(retouched(path, encoder=say(**wrong)))
+        one = dict(unit="db", mean=[0], std=[1], clip=[-9, 9], channels=["VV"])
+        for wrong, why in (
+            (VV_VH.to_dict() | dict(unit="volts"), "unknown unit 'volts'"),
+            (VV_VH.to_dict() | dict(std=[1e-320, 1]), "deviation must be positive, here"),
+            (VV_VH.to_dict() | dict(looks=4), "needs exactly unit, mean, std, clip, chan"),
+            (one, "1 channels ('VV',), the encoder takes 2"),
+            ([], "'preprocess': Input should be a valid dictionary"),
         ):
-            load_weights(retouched(path, encoder=say(in_channels=1)))
-        with expect_fail(WeightsError, contains="unknown unit 'volts'"):
-            load_weights(
-                retouched(
-                    path, preprocess=json.dumps(VV_VH.to_dict() | {"unit": "volts"})
-                )
-            )
-        one = json.dumps(
-            dict(unit="db", mean=[0], std=[1], clip=[-9, 9], channels=["VV"])
-        )
-        with expect_fail(
-            WeightsError, contains="1 channels ('VV',), the encoder takes 2"
-        ):
-            load_weights(retouched(path, preprocess=one))
+            with expect_fail(WeightsError, contains=why):
+                load_weights(retouched(path, preprocess=json.dumps(wrong)))
+        one = json.dumps(one)
+        with expect_fail(WeightsError, contains="is (64, 2, 7, 7), not (64, 1, 7, 7)"):
+            load_weights(retouched(path, encoder=say(in_channels=1), preprocess=one))
 
 
 def test_numbers_that_were_changed_are_refused_by_name():
@@ -430,12 +445,20 @@ def test_numbers_that_were_changed_are_refused_by_name():
         holed[0, 0, 0, 0] = torch.nan
         with expect_fail(WeightsError, contains="sha256 differs"):
             load_weights(retouched(path, {"conv1.weight": holed}))
-        signed = json.dumps(digest(load_file(path) | {"conv1.weight": holed}))
-        with expect_fail(
-            WeightsError,
-            contains="1 values are NaN or infinite (first in conv1.weight)",
-        ):
-            load_weights(retouched(path, {"conv1.weight": holed}, sha256=signed))
+
+        def signed(**tensors):     # as somebody does who computes the digest anew
+            sha256 = json.dumps(digest(load_file(path) | tensors))
+            return load_weights(retouched(path, tensors, sha256=sha256))
+
+        with expect_fail(WeightsError, contains="1 values of conv1.weight are NaN or inf"):
+            signed(**{"conv1.weight": holed})
+        with expect_fail(WeightsError, contains="64 values of bn1.running_var are"):
+            signed(**{"bn1.running_var": -torch.ones(64)})
+        for dtype in (torch.float64, torch.complex64, torch.float8_e4m3fn, torch.uint8):
+            with expect_fail(WeightsError, contains="1 tensors missing (first: conv1.wei"):
+                signed(**{"conv1.weight": torch.ones(w.shape).to(dtype)})
+        halved = signed(**{"conv1.weight": w.half()})[0].state_dict()["conv1.weight"]
+        assert torch.equal(halved, w.half().float())
         with expect_fail(WeightsError, contains="sha256 differs"):
             load_weights(retouched(path, {"conv1.weight": -w}))
         flipped = bytearray(path.read_bytes())
@@ -572,12 +595,10 @@ GUARDS = {
     "cut short or damaged": "safetensors' reader",
     "a PyTorch pickle": "pickle",
     "no label that": "format",
-    "the label lacks": "missing word",
     "its seal differs": "seal",
     "cannot be read": "JSON",
-    "nothing this program knows": "meaning",
-    "they must be the same": "channels",
-    "its tensors are not": "fit",
+    "the label cannot be used": "type and bounds",
+    "are not the network": "fit",
     "sha256 differs": "sha256",
 }
 
@@ -659,6 +680,66 @@ def test_a_wrong_load_would_be_seen():
             expect_fail(AssertionError, contains="a wrong load"),
         ):
             spoil(Path(d), 1000)
+
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+STRANGE = [10**400, 1e308, 1e-320, 2**63, 1.5, True, "imagenet", "resnet18", "db"]
+WORDS = st.text(max_size=5) | st.sampled_from(["weights", "arch", "unit", "looks"])
+ANY = st.none() | st.integers() | st.floats() | WORDS | st.sampled_from(STRANGE)
+ANY = st.recursive(
+    ANY, lambda x: st.lists(x, max_size=3) | st.dictionaries(WORDS, x, max_size=3))
+often = settings(max_examples=120, deadline=None, derandomize=True, database=None,
+                 suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def relabelled(draw, label):
+    "A copy of a label of which one or two things, at any depth, are others."
+    label = json.loads(json.dumps(label))
+    for _ in range(draw(st.integers(1, 2))):
+        inside, key = label, draw(st.sampled_from(sorted(label)))
+        while isinstance(inside[key], dict | list) and draw(st.integers(0, 3)):
+            inside = inside[key]
+            keys = sorted(inside) if isinstance(inside, dict) else range(len(inside))
+            key = draw(st.sampled_from([*keys, "new"]))
+            if key == "new":
+                break
+        if isinstance(inside, list) and key == "new":
+            inside.append(draw(ANY))
+        elif key in inside and isinstance(inside, dict) and not draw(st.integers(0, 9)):
+            del inside[key]
+        else:
+            inside[draw(WORDS) if key == "new" else key] = draw(ANY)
+    return label
+
+
+def test_whatever_a_label_says_is_refused_in_one_line_or_sound():
+    ways = Counter()
+    with TemporaryDirectory() as d, stand_in(Encoder=Thin):
+        path = Path(d) / "thin.safetensors"
+        thin_file(path)
+
+        @often
+        @given(relabelled(read_label(path)))
+        def check(label):
+            words = dict.fromkeys(LABEL) | {k: json.dumps(v) for k, v in label.items()}
+            file = retouched(path, **words)
+            try:
+                preprocess = load(file).preprocess
+            except WeightsError as e:
+                assert "\n" not in str(e) and str(file) in str(e), e
+                ways[next(name for words, name in GUARDS.items() if words in str(e))] += 1
+                return
+            ways["loads"] += 1
+            x = torch.tensor([-3e38, *map(float, preprocess.clip), 0, 3e38])
+            x = x.expand(1, len(preprocess.channels), 1, -1)
+            assert preprocess(x, preprocess.unit).isfinite().all(), label
+
+        with patch("socket.socket.connect", side_effect=AssertionError("the network")):
+            check()
+    assert {"type and bounds", "seal", "loads"} <= set(ways), ways
 
 
 def test_a_bright_city_is_clipped():

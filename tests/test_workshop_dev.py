@@ -124,6 +124,22 @@ def test_every_dependency_has_a_reason():
         assert re.search(r'",\s+# \S+', line), f"no reason given: {line}"
 
 
+def test_the_matrix_begins_at_the_lowest_python():
+    text = (ROOT / "pyproject.toml").read_text()
+    matrix = tomllib.loads((ROOT / ".ci/matrix.toml").read_text())
+    least = tomllib.loads(text)["project"]["requires-python"].removeprefix(">=")
+    test_eq((matrix["python"][0], matrix["lowest"]), (least, least))
+    test_eq(matrix["python"], sorted(matrix["python"], key=lambda v: int(v[2:])))
+    flow = (ROOT / ".github/workflows/test.yml").read_text()
+    assert f"python: {json.dumps(matrix['python'])}\n" in flow
+    assert f'python: "{least}", versions: lowest' in flow
+    for script in ("run", "lowest"):
+        assert f".ci/{script}\n" in flow and (ROOT / ".ci" / script).exists()
+    project = tomllib.loads(text)["project"]
+    for need in sum(project["optional-dependencies"].values(), project["dependencies"]):
+        assert ">=" in need or need.startswith("di3cl["), f"no lowest version: {need}"
+
+
 def test_notebooks_keep_the_manners():
     for name, cells in notebooks():
         first = next(c for c in cells if c["cell_type"] == "markdown")

@@ -166,7 +166,7 @@ def format_config(config):   # a Config
 
 # %% ../../nbs/library/train/config.ipynb #ftcfg002
 Decoder = Literal["upernet", "unet", "deeplabv3plus", "pspnet", "fpn"]
-Width = Annotated[int, Field(ge=32, multiple_of=32)]
+Width = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 Part = Annotated[float, Field(gt=0, lt=1)]
 
 
