@@ -29,9 +29,15 @@ FLAGS = (
 MISSING = """[...document.images].filter(i => i.complete && !i.naturalWidth)
     .map(i => i.src)"""
 OVER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-WIDE = """[...document.querySelectorAll('main *')]
-    .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
-    .map(e => e.tagName + ' ' + e.textContent.slice(0, 60))[0]"""
+WIDE = """() => {
+  const scrolls = e => {
+    for (let p = e.parentElement; p && p.tagName != 'MAIN'; p = p.parentElement)
+      if (/auto|scroll|hidden/.test(getComputedStyle(p).overflowX)) return true;
+  };
+  return [...document.querySelectorAll('main *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e))
+    .map(e => e.tagName + ' ' + e.textContent.slice(0, 60))[0];
+}"""
 
 
 def cannot_browse():

@@ -15,7 +15,6 @@ from html import escape
 from os.path import relpath
 from pathlib import Path
 
-import numpy as np
 from fastcore.nbio import mk_cell, read_nb
 from nbdev.config import get_config, nbpath2html
 from nbdev.process import Processor
@@ -255,10 +254,10 @@ class definitions(Processor):
 def is_drawing(png):  # as a notebook keeps it, in base64
     "Tell curves and bars, few colours on white, from pictures of ground."
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    pixels = np.asarray(image).reshape(-1, 3)
-    counts = np.unique(pixels @ [65536, 256, 1], return_counts=True)[1]
-    eight = np.sort(counts)[-8:].sum() / len(pixels)
-    return bool((pixels.min(1) > 250).mean() > 0.55 and eight > 0.93)
+    n = image.width * image.height
+    found = sorted(image.getcolors(n), reverse=True)     # [(pixels, colour), ...]
+    white = sum(k for k, colour in found if min(colour) > 250)
+    return white > 0.55 * n and sum(k for k, _ in found[:8]) > 0.93 * n
 
 
 def shade(cell):  # a cell that nbdev has read; changed in place

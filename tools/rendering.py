@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 from functools import cache
+from html import escape
 from pathlib import Path
 
 import pypandoc
@@ -46,8 +47,7 @@ def image(png, alt):
     data = base64.b64decode(png)
     path = Path(FOLDER.name) / f"{hashlib.sha1(data).hexdigest()[:16]}.png"
     path.write_bytes(data)
-    alt = re.sub(r"([\\\[\]`*_$<>])", r"\\\1", alt)
-    return f"![{alt}]({path.name})\n"
+    return f'<img src="{path.name}" alt="{escape(alt)}">\n'
 
 
 def output(o, source):
