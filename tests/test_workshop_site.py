@@ -47,7 +47,6 @@ def not_here(reason):
     "Skip a test, with the reason; in a notebook the next cell goes on."
     if "PYTEST_CURRENT_TEST" in os.environ:
         pytest.skip(reason)
-    print("skipped:", reason)
 
 
 def read_cells(page):
