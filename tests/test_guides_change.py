@@ -11,7 +11,7 @@ from fastcore.test import *
 from sklearn.metrics import cohen_kappa_score
 from di3cl.encoder import Encoder
 from di3cl.sar import Preprocess, SarError, to_unit
-from di3cl.scenes import simulate
+from di3cl.scenes import coordinates, river, scene_keys, simulate
 
 PLAIN = Preprocess("db", (-12,), (5,), (-40, 10), ("VV",))
 
@@ -35,6 +35,11 @@ def test_floods_lie_on_open_land_and_nothing_else_becomes_water():
     test_close(still.std(), 2**0.5 * 4.34 * np.sqrt(1 / 4 + 1 / 32 + 1 / 384), eps=0.15)
     test_eq(p.flood, flood_pairs(6, 5000, 96).flood)
     assert torch.equal(flood_pairs(1, 5003, 96).flood[0], p.flood[3])
+    # a flood begins at the shore: without a rise only the river leaves its bed
+    keys = scene_keys(0, 5000, 6)
+    banks = river(keys, *coordinates(keys, 96)) < 6
+    assert not (flood_pairs(6, 5000, 96, rise=0.).flood & ~banks).any()
+    assert (p.flood & ~banks).any()
 
 
 def test_log_ratio_in_closed_form():

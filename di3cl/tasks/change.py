@@ -12,8 +12,10 @@ __all__ = ['TwoDates', 'flood_pairs', 'log_ratio', 'change_map', 'otsu',
 # %% ../../nbs/guides/change.ipynb #e9f5ab07
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from skimage.filters import threshold_otsu
+from sklearn.metrics import roc_curve
 from torch.nn import functional as F
 
 from ..evaluate.dense import on_grid, stage_maps
@@ -34,8 +36,9 @@ def _among(label, names):
 def _low_ground(keys, size, rise):
     "Return where the water stands once it has risen, (n, size, size)."
     height = fractal(keys, "height", size, (45., 15., 5.))
-    level = 1.2 * uniform(keys, "shares", 5)[1] - 2.3 + rise
-    return (height < level) | (river(keys, *coordinates(keys, size)) < 6)
+    lakes = uniform(keys, "shares", 5)[2]              # as the simulator draws them
+    shore = 1.2 * lakes - 2.3
+    return (height < shore + rise) | (river(keys, *coordinates(keys, size)) < 6)
 
 # %% ../../nbs/guides/change.ipynb #4eb445bf
 def flood_pairs(n,          # how many places
@@ -104,12 +107,10 @@ def otsu(values):      # a tensor of any shape
 def best_threshold(distance,  # numbers, any shape
                    truth):    # bool, the same shape
     "Return (threshold, kappa): from where on to say change, so that kappa is largest."
-    d, order = distance.flatten().double().sort(descending=True)
-    hit = truth.flatten()[order].double().cumsum(0) / len(d)     # shares of all pixels
-    called = torch.arange(1, len(d) + 1, device=d.device) / len(d)   # the first k
-    changed = hit[-1]
+    false, hit, threshold = roc_curve(truth.flatten(), distance.flatten())
+    changed = truth.double().mean().item()
+    found, wrong = changed * hit, (1 - changed) * false    # shares of all pixels
+    called = found + wrong
     chance = called * changed + (1 - called) * (1 - changed)
-    right = 1 - called - changed + 2 * hit
-    kappa = (right - chance) / (1 - chance).clamp(min=1e-12)
-    kappa[:-1][d[1:] == d[:-1]] = -1                    # equal values go together
-    return float(d[kappa.argmax()]), float(kappa.max())
+    kappa = (found + 1 - changed - wrong - chance) / np.maximum(1 - chance, 1e-12)
+    return float(threshold[kappa.argmax()]), float(kappa.max())
