@@ -17,11 +17,11 @@ def seeded(seed=0):
 def test_shadow_is_as_long_as_the_angle_says():
     from math import cos, radians, sin, tan
 
-    x = torch.arange(0, 400.0)
-    block = torch.where((x > 100) & (x <= 110), 25.0, 0.0)[None]    # 25 m high
+    metres = torch.arange(0, 400.0)
+    tower = torch.where((metres > 100) & (metres <= 110), 25.0, 0.0)[None]    # 25 m high
     for degrees in (25, 35, 45):
         angle = radians(degrees)
-        ray = x * cos(angle) + block * sin(angle)
+        ray = metres * cos(angle) + tower * sin(angle)
         dark = int((ray < ray.cummax(1).values - 1e-3).sum())
         assert abs(dark - 25 * tan(angle)) < 2                      # h tan(incidence)
 
@@ -46,8 +46,6 @@ def test_averaging_decibels_is_too_low_by_what_theory_says():
 
 
 def test_the_solutions_are_right():
-    test_close(3e8 / (2 * 60e6), 2.5)
-    test_close(3e8 / (2 * 60e6) / math.sin(math.radians(38)), 4.1, eps=.05)
-    test_close(40 * math.tan(math.radians(35)), 28, eps=.05)
-    test_close(40 / math.tan(math.radians(35)), 57, eps=.2)
-    test_close(10 * math.log10((10 ** -2 + 10 ** 0) / 2), -3.0, eps=.05)
+    test_close(40 * math.tan(math.radians(35)), 28.0, eps=.05)
+    test_close(40 / math.tan(math.radians(35)), 57.1, eps=.05)
+    test_close(10 * math.log10((10 ** -2 + 10 ** 0) / 2), -2.97, eps=.005)
