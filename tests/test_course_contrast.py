@@ -21,6 +21,91 @@ def rand(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
 
 
+def test_info_nce_is_the_formula_written_out():
+    def dot(a, b):
+        return sum(x * y for x, y in zip(a, b))
+
+    def cosine(a, b):
+        return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+    def naive(query, key, queue, T):
+        total = 0.
+        for q, k in zip(query, key):
+            right = math.exp(cosine(q, k) / T)
+            wrong = sum(math.exp(cosine(q, n) / T) for n in queue)
+            total -= math.log(right / (right + wrong))
+        return total / len(query)
+
+    parts = rand(5, 6), 3 * rand(5, 6, seed=1), rand(11, 6, seed=2)
+    lists = [x.tolist() for x in parts]
+    for T in (0.07, 0.2, 1.0):
+        test_close(info_nce(*parts, T).item(), naive(*lists, T), eps=1e-12)
+    floats = [x.float() for x in parts]
+    test_close(info_nce(*floats).item(), naive(*lists, 0.2), eps=1e-5)
+    units = [unit_vectors(x) for x in parts]
+    test_close(unit_info_nce(*units).item(), naive(*lists, 0.2), eps=1e-14)
+
+
+def test_the_start_and_the_full_queue_have_closed_forms():
+    N, D, T = 8192, 128, 0.2
+    one, noise = rand(1, D), rand(N, D, seed=1)
+    same = one.expand(32, D)                                          # all coincide
+    start = info_nce(same, same, noise, T).item()
+    test_close(start, math.log(1 + N * math.exp(-1 / T)), eps=0.15)   # the plain form
+    wide = 1 / (2 * D * T * T)                                        # of the noise
+    exact = math.log(1 + N * math.exp(-1 / T + wide))
+    test_close(start, exact, eps=0.03)
+    full = info_nce(same, same, one.expand(N, D), T).item()
+    test_close(full, math.log(1 + N), eps=1e-9)
+    real = torch.cat([one.expand(N // 4, D), noise[N // 4:]])       # a quarter is real
+    climbing = math.log(1 + N / 4 + 0.75 * N * math.exp(-1 / T))
+    test_close(info_nce(same, same, real, T).item(), climbing, eps=0.02)
+
+
+def test_the_loss_rises_while_the_queue_fills():
+    g = seeded()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16))
+    queue, losses = unit_vectors(torch.randn(512, 16, generator=g)), []
+    for _ in range(9):                            # 8 fill it; nothing is trained here
+        x = 1 + .3 * torch.randn(64, 1, 64, generator=g)
+        q, k = (net(x + .1 * torch.randn(x.shape, generator=g)) for _ in range(2))
+        losses.append(info_nce(q, k, queue, 0.2).item())
+        queue = torch.cat([k.detach(), queue])[:512]
+    assert losses[-1] > losses[0] + .5 and abs(losses[-1] - math.log(513)) < .5
+
+
+def test_region_loss_is_the_squared_distance_of_unit_vectors():
+    def length(x):
+        return math.sqrt(sum(v * v for v in x))
+
+    def squared_distance(x, y):
+        return sum((a / length(x) - b / length(y)) ** 2 for a, b in zip(x, y))
+
+    p, t = rand(9, 5), 4 * rand(9, 5, seed=1)
+    valid = torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1]).bool()
+    naive = sum(map(squared_distance, p[valid].tolist(), t[valid].tolist())) / 6
+    test_close(region_loss(p, t, valid).item(), naive, eps=1e-12)
+    cosines = torch.cosine_similarity(p, t)
+    test_close(region_loss(p, t).item(), (2 - 2 * cosines).mean().item(), eps=1e-12)
+    test_close([region_loss(p, x * p).item() for x in (5, -1e-3)], [0, 4], eps=1e-12)
+    parts = p.requires_grad_(), t.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, t: region_loss(p, t, valid), parts)
+
+
+def test_the_solutions_are_right():
+    first = math.log(1 + 65_536 * math.exp(-1 / .07 + 1 / (2 * 128 * .07 ** 2)))
+    test_close(first, .087, eps=.001)
+    test_close(math.log(1 + 65_536 * math.exp(-1 / .07)), .04, eps=.002)
+    test_close(math.log(65_537), 11.09, eps=.005)
+    test_close(-math.log(.5), .69, eps=.005)
+    test_eq(512 // 4, 128)
+    one, many = torch.ones(8, 128), torch.randn(65536, 128, generator=seeded())
+    test_close(info_nce(one, one, many, .07), .087, eps=.005)
+    test_close(info_nce(one, one, many, .2), 6.19, eps=.03)
+    test_close(info_nce(one, one, torch.ones(65536, 128), .07), 11.09, eps=.01)
+
+
 def test_only_the_direction_is_left():
     x = rand(50, 16)
     u = unit_vectors(x)
@@ -53,31 +138,6 @@ def test_an_untrained_filter_costs_the_log_of_the_candidates():
     one = rand(1, 128)                                                # collapsed
     loss = info_nce(one.expand(8, -1), one.expand(8, -1), one.expand(100, -1), 0.2)
     test_close(loss, math.log(101), eps=1e-4)
-
-
-def test_info_nce_is_the_formula_written_out():
-    def dot(a, b):
-        return sum(x * y for x, y in zip(a, b))
-
-    def cosine(a, b):
-        return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
-
-    def naive(query, key, queue, T):
-        total = 0.
-        for q, k in zip(query, key):
-            right = math.exp(cosine(q, k) / T)
-            wrong = sum(math.exp(cosine(q, n) / T) for n in queue)
-            total -= math.log(right / (right + wrong))
-        return total / len(query)
-
-    parts = rand(5, 6), 3 * rand(5, 6, seed=1), rand(11, 6, seed=2)
-    lists = [x.tolist() for x in parts]
-    for T in (0.07, 0.2, 1.0):
-        test_close(info_nce(*parts, T).item(), naive(*lists, T), eps=1e-12)
-    floats = [x.float() for x in parts]
-    test_close(info_nce(*floats).item(), naive(*lists, 0.2), eps=1e-5)
-    units = [unit_vectors(x) for x in parts]
-    test_close(unit_info_nce(*units).item(), naive(*lists, 0.2), eps=1e-14)
 
 
 def test_info_nce_has_the_right_gradient():
@@ -170,35 +230,6 @@ def test_a_low_temperature_spends_its_push_on_hard_negatives():
     assert cold.isfinite()                                      # exp(1 / 0.002) is not
 
 
-def test_the_start_and_the_full_queue_have_closed_forms():
-    N, D, T = 8192, 128, 0.2
-    one, noise = rand(1, D), rand(N, D, seed=1)
-    same = one.expand(32, D)                                          # all coincide
-    start = info_nce(same, same, noise, T).item()
-    test_close(start, math.log(1 + N * math.exp(-1 / T)), eps=0.15)   # the plain form
-    spread = 1 / (2 * D * T * T)                                      # of the noise
-    exact = math.log(1 + N * math.exp(-1 / T + spread))
-    test_close(start, exact, eps=0.03)
-    full = info_nce(same, same, one.expand(N, D), T).item()
-    test_close(full, math.log(1 + N), eps=1e-9)
-    real = torch.cat([one.expand(N // 4, D), noise[N // 4:]])       # a quarter is real
-    climbing = math.log(1 + N / 4 + 0.75 * N * math.exp(-1 / T))
-    test_close(info_nce(same, same, real, T).item(), climbing, eps=0.02)
-
-
-def test_the_loss_rises_while_the_queue_fills():
-    g = seeded()
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16))
-    queue, losses = unit_vectors(torch.randn(512, 16, generator=g)), []
-    for _ in range(9):                            # 8 fill it; nothing is trained here
-        x = 1 + .3 * torch.randn(64, 1, 64, generator=g)
-        q, k = (net(x + .1 * torch.randn(x.shape, generator=g)) for _ in range(2))
-        losses.append(info_nce(q, k, queue, 0.2).item())
-        queue = torch.cat([k.detach(), queue])[:512]
-    assert losses[-1] > losses[0] + .5 and abs(losses[-1] - math.log(513)) < .5
-
-
 def test_guessing_is_the_worst_for_partners_that_coincide():
     one, own, queue = rand(1, 8), rand(16, 8, seed=1), rand(100, 8, seed=2)
     x = one + 0.1 * own
@@ -209,22 +240,13 @@ def test_guessing_is_the_worst_for_partners_that_coincide():
     test_close(one.grad, torch.zeros(16, 8), eps=1e-12)   # a point of rest, if unstable
 
 
-def test_region_loss_is_the_squared_distance_of_unit_vectors():
-    def length(x):
-        return math.sqrt(sum(v * v for v in x))
-
-    def squared_distance(x, y):
-        return sum((a / length(x) - b / length(y)) ** 2 for a, b in zip(x, y))
-
-    p, t = rand(9, 5), 4 * rand(9, 5, seed=1)
-    valid = torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1]).bool()
-    naive = sum(map(squared_distance, p[valid].tolist(), t[valid].tolist())) / 6
-    test_close(region_loss(p, t, valid).item(), naive, eps=1e-12)
-    cosines = torch.cosine_similarity(p, t)
-    test_close(region_loss(p, t).item(), (2 - 2 * cosines).mean().item(), eps=1e-12)
-    test_close([region_loss(p, x * p).item() for x in (5, -1e-3)], [0, 4], eps=1e-12)
-    parts = p.requires_grad_(), t.requires_grad_()
-    assert torch.autograd.gradcheck(lambda p, t: region_loss(p, t, valid), parts)
+def test_the_region_loss_alone_rewards_collapse():
+    x = rand(64, 16)
+    same = x * 0.01 + rand(1, 16, seed=1)                 # almost one embedding for all
+    assert region_loss(same, same.roll(1, 0)) < 0.01          # any two agree
+    assert region_loss(x, x.roll(1, 0)) > 1.8
+    apart = info_nce(x, x, rand(64, 16, seed=2))
+    assert info_nce(same, same, same) > 0.98 * math.log(65) > 2 * apart     # not fooled
 
 
 def test_invalid_regions_do_not_matter():
@@ -260,18 +282,3 @@ def test_region_loss_refuses_other_shapes():
                             ("must be bool", p, p, torch.ones(6))):
         with expect_fail(ValueError, contains=message):
             region_loss(*wrong)
-
-
-def test_the_region_loss_alone_rewards_collapse():
-    x = rand(64, 16)
-    same = x * 0.01 + rand(1, 16, seed=1)                 # almost one embedding for all
-    assert region_loss(same, same.roll(1, 0)) < 0.01          # any two agree
-    assert region_loss(x, x.roll(1, 0)) > 1.8
-    spread = info_nce(x, x, rand(64, 16, seed=2))
-    assert info_nce(same, same, same) > 0.98 * math.log(65) > 2 * spread    # not fooled
-
-
-def test_the_solutions_are_right():
-    test_close(math.log(65_537), 11.09, eps=.005)
-    test_close(-math.log(.5), .69, eps=.005)
-    test_eq(512 // 4, 128)
