@@ -7,10 +7,10 @@ Docs: https://di3cl.github.io/di3cl/course/scenes.html.md"""
 
 # %% auto #0
 __all__ = ['CLASSES', 'PALETTE', 'EVEN', 'TABLE', 'SENSORS', 'TEST_START',
-           'show_labels', 'legend', 'scene_keys', 'uniform_at', 'normal_at', 'uniform',
-           'normal', 'smooth', 'fractal', 'coordinates', 'Parcels', 'river',
-           'Landscape', 'landscape', 'Backscatter', 'column', 'Sensor', 'Stages',
-           'observe', 'Scenes', 'simulate']
+           'Backscatter', 'column', 'Sensor', 'simulate', 'Scenes', 'scene_keys',
+           'uniform_at', 'normal_at', 'uniform', 'normal', 'smooth', 'fractal',
+           'coordinates', 'Parcels', 'river', 'Landscape', 'landscape', 'show_labels',
+           'legend', 'Stages', 'observe']
 
 # %% ../nbs/course/03_scenes.ipynb #a0c0e7b4
 import math
@@ -38,32 +38,102 @@ PALETTE = (
     "#2b2b2b", "#ee9a5f", "#c62f33", "#a98667", "#9474bd",
 )
 
-# %% ../nbs/course/03_scenes.ipynb #d598c9c3
-WATER, WETLAND, FARMLAND, FOREST, MEADOW = range(5)
-ROAD, VILLAGE, CITY, GROUND, OTHER = range(5, 10)
+# %% ../nbs/course/03_scenes.ipynb #59e0ff60
+class Backscatter(NamedTuple):
+    "How a class echoes at C band and about 38 degrees of incidence."
+    vv: float       # mean of the intensity, in dB
+    vh: float       # the same, received horizontal
+    season: float   # standard deviation in dB from scene to scene: weather, crops
+    parcel: float   # standard deviation in dB from parcel to parcel
+    texture: float  # shape of the gamma texture: small is rough, EVEN is none
+    slope: float    # dB lost for each degree of incidence
 
-# %% ../nbs/course/03_scenes.ipynb #2807df8a
-def show_labels(
-    label,       # (H, W) class indices
-    ax=None,     # matplotlib axes; None makes them
-    title=None,  # above the map
-):
-    "Show one label map in the colours of PALETTE; return the axes."
-    ax = ax or plt.subplots(figsize=(3.2, 3.2), layout="constrained")[1]
-    colours = ListedColormap(PALETTE)
-    ax.imshow(label.cpu(), cmap=colours, vmin=0, vmax=9, interpolation="nearest")
-    ax.set(title=title or "", xticks=[], yticks=[])
-    return ax
+# %% ../nbs/course/03_scenes.ipynb #04324c32
+EVEN = math.inf
+TABLE = dict(
+    #                     vv     vh   season parcel texture slope
+    water=Backscatter(  -19.0, -26.5,  2.0,   0.0,   EVEN,  0.40),
+    wetland=Backscatter(-12.5, -19.0,  1.2,   0.0,    4.0,  0.20),
+    farmland=Backscatter(-11.0, -18.0, 1.0,   1.6,   40.0,  0.18),
+    forest=Backscatter(  -9.0, -14.5,  0.8,   0.5,    3.0,  0.08),
+    meadow=Backscatter( -12.0, -19.0,  1.2,   0.8,    3.0,  0.15),
+    road=Backscatter(   -17.0, -24.5,  1.2,   0.0,   EVEN,  0.30),
+    village=Backscatter( -7.5, -15.0,  1.0,   0.0,    4.0,  0.06),
+    city=Backscatter(    -4.5, -12.0,  1.2,   0.0,    2.0,  0.05),
+    ground=Backscatter( -14.0, -22.5,  1.5,   0.8,   EVEN,  0.25),
+    other=Backscatter(   -9.0, -16.5,  1.2,   1.0,   12.0,  0.10),
+)
 
-# %% ../nbs/course/03_scenes.ipynb #a388aca8
-def legend(
-    fig,  # a matplotlib figure with the layout "constrained"
+# %% ../nbs/course/03_scenes.ipynb #5c4d3c65
+def column(
+    field,         # of TABLE
+    device="cpu",  # where it is needed
 ):
-    "Write one row of class names below a figure."
-    fig.legend(
-        handles=[Patch(color=c, label=n) for c, n in zip(PALETTE, CLASSES)],
-        ncols=10, loc="outside lower center", frameon=False,
-        fontsize=8, handlelength=1, columnspacing=1)
+    "Return one column of TABLE, (10,)."
+    return torch.tensor([getattr(row, field) for row in TABLE.values()], device=device)
+
+# %% ../nbs/course/03_scenes.ipynb #f869ac69
+class Sensor(NamedTuple):
+    "What an instrument does to the land's echo."
+    name: str
+    resolution: float  # pixels, full width at half maximum; 1: no shared speckle
+    looks: float       # equivalent number of looks
+    offset: float      # dB, calibration error
+
+
+SENSORS = (
+    Sensor("grd", 2.0, 4.4, 0.0),
+    Sensor("fine", 1.0, 2.0, 0.4),
+    Sensor("multilook", 1.0, 12.0, -0.4),
+    Sensor("medium", 1.5, 8.0, 0.0),
+)
+
+# %% ../nbs/course/03_scenes.ipynb #3b594444
+def _sense(power, sensor, keys):  # (n, C, size, size) intensity; (n,)
+    "Blur the power, and draw the speckle whose grain is that of the blur."
+    w = _spread(keys, power.shape[-1])[sensor, None]
+    blur = w / w.sum(-1, keepdim=True)  # unit sum keeps power,
+    grain = F.normalize(w, dim=-1)      # unit length keeps variance
+    z = [normal(keys, f"speckle {k}", *power.shape[2:]) for k in range(power.shape[1])]
+    z = grain @ torch.stack(z, 1) @ grain.mT
+    looks = [s.looks for s in SENSORS]
+    noise = _gamma_from(z, looks, sensor[:, None, None, None])
+    return blur @ power @ blur.mT, noise
+
+# %% ../nbs/course/03_scenes.ipynb #677139e0
+def simulate(
+    n,              # how many scenes, 1 or more
+    size=256,       # side in pixels, 16 or more (think of 10 m a pixel)
+    seed=0,         # of the whole collection
+    start=0,        # number of the first scene; from TEST_START on: for tests
+    device="cpu",   # where they are made and stay
+    channels=1,     # 1: VV; 2: VV and VH
+):
+    """Make `n` scenes with their labels; raise a ValueError for what cannot be made.
+
+    Scene (seed, start + k) is the same in whatever batch it is made."""
+    if size < 16:
+        raise ValueError(f"size must be at least 16 pixels, not {size}: "
+                         "a smaller scene holds no field")
+    if channels not in (1, 2):
+        raise ValueError(f"channels must be 1 (VV) or 2 (VV, VH), not {channels}")
+    keys = scene_keys(seed, start, n, device)
+    pixels = 2 ** 18 if keys.device.type == "cpu" else 2 ** 23
+    image, label = [], []
+    for some in keys.split(max(1, pixels // size ** 2)):
+        s = observe(some, size, channels)
+        image.append(s.image)
+        label.append(s.land.label)
+    return Scenes(torch.cat(image), torch.cat(label))
+
+# %% ../nbs/course/03_scenes.ipynb #5b5e635a
+TEST_START = 1_000_000  # scenes from this number on are for tests: never train on them
+
+
+class Scenes(NamedTuple):
+    "Simulated images, and the truth about them."
+    image: torch.Tensor  # (n, C, size, size) float32, dB
+    label: torch.Tensor  # (n, size, size) uint8, index into CLASSES
 
 # %% ../nbs/course/03_scenes.ipynb #a3535858
 def _int32(x):
@@ -289,6 +359,10 @@ def _roads(keys, x, y, angle):
         _road_family(keys, x, y, angle, 110., "road"),
         _road_family(keys, x, y, cross, 150., "crossroad"))
 
+# %% ../nbs/course/03_scenes.ipynb #d598c9c3
+WATER, WETLAND, FARMLAND, FOREST, MEADOW = range(5)
+ROAD, VILLAGE, CITY, GROUND, OTHER = range(5, 10)
+
 # %% ../nbs/course/03_scenes.ipynb #a319947d
 class Landscape(NamedTuple):
     "A map of the ground, and its parcels."
@@ -339,39 +413,28 @@ def landscape(
         label.masked_fill_(mask, number)
     return Landscape(label, fields)
 
-# %% ../nbs/course/03_scenes.ipynb #59e0ff60
-class Backscatter(NamedTuple):
-    "How a class echoes at C band and about 38 degrees of incidence."
-    vv: float       # mean of the intensity, in dB
-    vh: float       # the same, received horizontal
-    season: float   # standard deviation in dB from scene to scene: weather, crops
-    parcel: float   # standard deviation in dB from parcel to parcel
-    texture: float  # shape of the gamma texture: small is rough, EVEN is none
-    slope: float    # dB lost for each degree of incidence
-
-# %% ../nbs/course/03_scenes.ipynb #04324c32
-EVEN = math.inf
-TABLE = dict(
-    #                     vv     vh   season parcel texture slope
-    water=Backscatter(  -19.0, -26.5,  2.0,   0.0,   EVEN,  0.40),
-    wetland=Backscatter(-12.5, -19.0,  1.2,   0.0,    4.0,  0.20),
-    farmland=Backscatter(-11.0, -18.0, 1.0,   1.6,   40.0,  0.18),
-    forest=Backscatter(  -9.0, -14.5,  0.8,   0.5,    3.0,  0.08),
-    meadow=Backscatter( -12.0, -19.0,  1.2,   0.8,    3.0,  0.15),
-    road=Backscatter(   -17.0, -24.5,  1.2,   0.0,   EVEN,  0.30),
-    village=Backscatter( -7.5, -15.0,  1.0,   0.0,    4.0,  0.06),
-    city=Backscatter(    -4.5, -12.0,  1.2,   0.0,    2.0,  0.05),
-    ground=Backscatter( -14.0, -22.5,  1.5,   0.8,   EVEN,  0.25),
-    other=Backscatter(   -9.0, -16.5,  1.2,   1.0,   12.0,  0.10),
-)
-
-# %% ../nbs/course/03_scenes.ipynb #5c4d3c65
-def column(
-    field,         # of TABLE
-    device="cpu",  # where it is needed
+# %% ../nbs/course/03_scenes.ipynb #2807df8a
+def show_labels(
+    label,       # (H, W) class indices
+    ax=None,     # matplotlib axes; None makes them
+    title=None,  # above the map
 ):
-    "Return one column of TABLE, (10,)."
-    return torch.tensor([getattr(row, field) for row in TABLE.values()], device=device)
+    "Show one label map in the colours of PALETTE; return the axes."
+    ax = ax or plt.subplots(figsize=(3.2, 3.2), layout="constrained")[1]
+    colours = ListedColormap(PALETTE)
+    ax.imshow(label.cpu(), cmap=colours, vmin=0, vmax=9, interpolation="nearest")
+    ax.set(title=title or "", xticks=[], yticks=[])
+    return ax
+
+# %% ../nbs/course/03_scenes.ipynb #a388aca8
+def legend(
+    fig,  # a matplotlib figure with the layout "constrained"
+):
+    "Write one row of class names below a figure."
+    fig.legend(
+        handles=[Patch(color=c, label=n) for c, n in zip(PALETTE, CLASSES)],
+        ncols=10, loc="outside lower center", frameon=False,
+        fontsize=8, handlelength=1, columnspacing=1)
 
 # %% ../nbs/course/03_scenes.ipynb #55731eec
 def _vary(z, sd):
@@ -502,22 +565,6 @@ def _margins(label, reach=2):
     shadow = ~wood & F.pad(wood, (reach, -reach), value=False)
     return 1 + 0.6 * front - 0.6 * shadow.float()
 
-# %% ../nbs/course/03_scenes.ipynb #f869ac69
-class Sensor(NamedTuple):
-    "What an instrument does to the land's echo."
-    name: str
-    resolution: float  # pixels, full width at half maximum; 1: no shared speckle
-    looks: float       # equivalent number of looks
-    offset: float      # dB, calibration error
-
-
-SENSORS = (
-    Sensor("grd", 2.0, 4.4, 0.0),
-    Sensor("fine", 1.0, 2.0, 0.4),
-    Sensor("multilook", 1.0, 12.0, -0.4),
-    Sensor("medium", 1.5, 8.0, 0.0),
-)
-
 # %% ../nbs/course/03_scenes.ipynb #a1070105
 def _spread(keys, size):
     "Weigh the pixels of a row that a pixel's view takes in: (sensors, size, size)."
@@ -539,18 +586,6 @@ class Stages(NamedTuple):
     seen: torch.Tensor     # (n, C, size, size) intensity before speckle, blurred
     speckle: torch.Tensor  # (n, C, size, size) mean 1
     image: torch.Tensor    # (n, C, size, size) dB
-
-# %% ../nbs/course/03_scenes.ipynb #3b594444
-def _sense(power, sensor, keys):  # (n, C, size, size) intensity; (n,)
-    "Blur the power, and draw the speckle whose grain is that of the blur."
-    w = _spread(keys, power.shape[-1])[sensor, None]
-    blur = w / w.sum(-1, keepdim=True)  # unit sum keeps power,
-    grain = F.normalize(w, dim=-1)      # unit length keeps variance
-    z = [normal(keys, f"speckle {k}", *power.shape[2:]) for k in range(power.shape[1])]
-    z = grain @ torch.stack(z, 1) @ grain.mT
-    looks = [s.looks for s in SENSORS]
-    noise = _gamma_from(z, looks, sensor[:, None, None, None])
-    return blur @ power @ blur.mT, noise
 
 # %% ../nbs/course/03_scenes.ipynb #d6de4cbd
 def observe(
@@ -576,38 +611,3 @@ def observe(
     seen, noise = _sense(power, sensor, keys)
     image = to_unit(seen * noise, "intensity", "db")
     return Stages(land, db, rough, edges, trend, sensor, offset, seen, noise, image)
-
-# %% ../nbs/course/03_scenes.ipynb #5b5e635a
-TEST_START = 1_000_000  # scenes from this number on are for tests: never train on them
-
-
-class Scenes(NamedTuple):
-    "Simulated images, and the truth about them."
-    image: torch.Tensor  # (n, C, size, size) float32, dB
-    label: torch.Tensor  # (n, size, size) uint8, index into CLASSES
-
-# %% ../nbs/course/03_scenes.ipynb #677139e0
-def simulate(
-    n,              # how many scenes, 1 or more
-    size=256,       # side in pixels, 16 or more (think of 10 m a pixel)
-    seed=0,         # of the whole collection
-    start=0,        # number of the first scene; from TEST_START on: for tests
-    device="cpu",   # where they are made and stay
-    channels=1,     # 1: VV; 2: VV and VH
-):
-    """Make `n` scenes with their labels; raise a ValueError for what cannot be made.
-
-    Scene (seed, start + k) is the same in whatever batch it is made."""
-    if size < 16:
-        raise ValueError(f"size must be at least 16 pixels, not {size}: "
-                         "a smaller scene holds no field")
-    if channels not in (1, 2):
-        raise ValueError(f"channels must be 1 (VV) or 2 (VV, VH), not {channels}")
-    keys = scene_keys(seed, start, n, device)
-    pixels = 2 ** 18 if keys.device.type == "cpu" else 2 ** 23
-    image, label = [], []
-    for some in keys.split(max(1, pixels // size ** 2)):
-        s = observe(some, size, channels)
-        image.append(s.image)
-        label.append(s.land.label)
-    return Scenes(torch.cat(image), torch.cat(label))
