@@ -6,7 +6,7 @@ Docs: https://di3cl.github.io/di3cl/course/views.html.md"""
 
 # %% auto #0
 __all__ = ['RECIPES', 'AT_ONCE', 'sample_views', 'crop_resize', 'to_view', 'overlap',
-           'coarsen', 'vary_sar', 'vary_digital', 'vary_photo', 'Views', 'make_views']
+           'vary_sar', 'coarsen', 'vary_digital', 'vary_photo', 'Views', 'make_views']
 
 # %% ../nbs/course/04_views.ipynb #387f3bac
 import math
@@ -58,6 +58,18 @@ def _check_ranges(scale, ratio):
         raise ValueError("ratio is a range of width / height, smaller first, "
                          f"not {ratio}")
 
+# %% ../nbs/course/04_views.ipynb #f2bce327
+def crop_resize(tiles,   # (B, C, H, W) floats; intensity, so that power is averaged
+                params,  # (B, 5) from sample_views
+                size):   # S, side of the views in pixels
+    "Cut each tile's own crop, antialiased, perhaps flipped: (B, C, S, S)."
+    _check_tiles(tiles, params)
+    top, left, height, width, flip = params.to(tiles.device, torch.float32).unbind(1)
+    flip = flip[:, None, None] > 0.5
+    columns = [torch.where(flip, t.flip(1), t)
+               for t in _triangles(left, width, size, tiles.shape[-1])]
+    return _both_axes(tiles, _triangles(top, height, size, tiles.shape[-2]), columns)
+
 # %% ../nbs/course/04_views.ipynb #6115c8e2
 def _taps(start, length, n_out, reach, most, kernel):
     """The source pixels, at most `most`, within `reach` of each view pixel's centre,
@@ -95,18 +107,6 @@ def _add_rows(x, i, w):
 
 def _both_axes(x, rows, columns):
     return _add_rows(_add_rows(x, *rows).mT, *columns).mT.contiguous()
-
-# %% ../nbs/course/04_views.ipynb #f2bce327
-def crop_resize(tiles,   # (B, C, H, W) floats; intensity, so that power is averaged
-                params,  # (B, 5) from sample_views
-                size):   # S, side of the views in pixels
-    "Cut each tile's own crop, antialiased, perhaps flipped: (B, C, S, S)."
-    _check_tiles(tiles, params)
-    top, left, height, width, flip = params.to(tiles.device, torch.float32).unbind(1)
-    flip = flip[:, None, None] > 0.5
-    columns = [torch.where(flip, t.flip(1), t)
-               for t in _triangles(left, width, size, tiles.shape[-1])]
-    return _both_axes(tiles, _triangles(top, height, size, tiles.shape[-2]), columns)
 
 # %% ../nbs/course/04_views.ipynb #7ba988a6
 def _ends(params):
@@ -156,6 +156,26 @@ def overlap(params1,   # (B, 5)
     end = torch.minimum(_ends(params1), _ends(params2))
     return torch.cat([start.flip(1), end.flip(1)], 1)
 
+# %% ../nbs/course/04_views.ipynb #86c0487f
+def vary_sar(intensity,        # (B, C, S, S) linear power
+             looks=(4, 64),    # looks of the speckle that is added, log-uniform
+             gain_db=0.5,      # calibration error, +- dB
+             trend_db=0.5,     # from left edge to right edge, +- dB
+             resolution=2.0,   # largest resolution cell, pixels
+             generator=None):  # torch.Generator on the device of `intensity`
+    "Vary what differs between two passes of a radar, each image by its own strength."
+    cells = _uniform(intensity, 1, resolution, generator)
+    x = coarsen(intensity, cells, resolution)
+    L = _uniform(x, math.log(looks[0]), math.log(looks[1]), generator).exp()
+    if x.device.type == "cpu" and looks[0] >= 1:
+        x = x * _gamma_noise(x.shape, L, generator)
+    else:
+        x = speckle(x, L, generator)
+    gain = _uniform(x, -gain_db, gain_db, generator)
+    trend = _uniform(x, -trend_db, trend_db, generator)
+    ramp = torch.linspace(-0.5, 0.5, x.shape[-1], device=x.device)
+    return x * 10 ** ((gain + trend * ramp) / 10)
+
 # %% ../nbs/course/04_views.ipynb #43b7007c
 def _uniform(x, lo, hi, generator):
     "One number an image of x, (B, 1, 1, 1)."
@@ -189,26 +209,6 @@ def _gamma_noise(shape, looks, generator):
     L = looks.expand(shape).flatten()[again]
     noise[again] = torch._standard_gamma(L, generator=generator) / L
     return noise.view(shape)
-
-# %% ../nbs/course/04_views.ipynb #86c0487f
-def vary_sar(intensity,        # (B, C, S, S) linear power
-             looks=(4, 64),    # looks of the speckle that is added, log-uniform
-             gain_db=0.5,      # calibration error, +- dB
-             trend_db=0.5,     # from left edge to right edge, +- dB
-             resolution=2.0,   # largest resolution cell, pixels
-             generator=None):  # torch.Generator on the device of `intensity`
-    "Vary what differs between two passes of a radar, each image by its own strength."
-    cells = _uniform(intensity, 1, resolution, generator)
-    x = coarsen(intensity, cells, resolution)
-    L = _uniform(x, math.log(looks[0]), math.log(looks[1]), generator).exp()
-    if x.device.type == "cpu" and looks[0] >= 1:
-        x = x * _gamma_noise(x.shape, L, generator)
-    else:
-        x = speckle(x, L, generator)
-    gain = _uniform(x, -gain_db, gain_db, generator)
-    trend = _uniform(x, -trend_db, trend_db, generator)
-    ramp = torch.linspace(-0.5, 0.5, x.shape[-1], device=x.device)
-    return x * 10 ** ((gain + trend * ramp) / 10)
 
 # %% ../nbs/course/04_views.ipynb #45ae8b6d
 def vary_digital(x,                # (B, C, S, S) uncalibrated numbers

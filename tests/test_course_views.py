@@ -67,6 +67,91 @@ def test_crops_follow_torchvisions_law():
             assert ks_2samp(a, b).pvalue > 0.01
 
 
+def test_agrees_with_torchvision_image_by_image():
+    bilinear = F.InterpolationMode.BILINEAR
+    for size, H, W in ((32, 200, 150), (96, 128, 128), (160, 90, 110)):
+        tiles = torch.rand(24, 2, H, W, generator=seeded(size))
+        params = sample_views(24, (H, W), generator=seeded(size))
+        views = crop_resize(tiles, params, size)
+        for x, p, view in zip(tiles, params.int().tolist(), views):
+            want = F.resized_crop(x, *p[:4], [size, size], bilinear, antialias=True)
+            want = want.flip(-1) if p[4] else want
+            assert (view - want).abs().max() < 1e-4               # of values in [0, 1]
+
+
+def test_a_tile_of_coordinates_reads_back():
+    for size in (48, 200, 320):
+        params = sample_views(40, 256, generator=seeded(size))
+        read = crop_resize(coordinates(40), params, size).permute(0, 2, 3, 1)
+        points = read.flatten(1, 2).repeat(1, 1, 2)                   # boxes of no size
+        back = to_view(points, params, size)[..., :2].view(40, size, size, 2)
+        pixels = coordinates(1, size).permute(0, 2, 3, 1)
+        error = (back - pixels).abs()
+        step = (params[:, [3, 2]] / size)[:, None, None]  # source pixels a view pixel
+        assert (error * step.clamp(max=1)).max() < 0.5    # coarser pixels
+        test_eq(params[:, 4].unique().tolist(), [0, 1])   # with and without flip
+        rim = int((1.5 / step.min()).ceil().clamp(min=2))
+        inside = error[:, rim:-rim, rim:-rim].max()
+        assert inside < (1e-3 if step.max() < 1 else 0.1)
+
+
+def test_the_sar_recipe_does_what_it_says():
+    x = vary_sar(torch.ones(300, 2, 64, 64), generator=seeded())
+    gain = db(x.mean((-2, -1)))
+    assert gain.abs().max() < 0.5 + 0.1 and gain.std() > 0.2    # within +-0.5 dB, used
+    assert (gain[:, 0] - gain[:, 1]).abs().max() < 0.15     # of both channels
+    right, left = x[..., 48:].mean((1, 2, 3)), x[..., :16].mean((1, 2, 3))
+    tilt = db(right) - db(left)
+    assert tilt.abs().max() < 0.5 * 0.75 + 0.15 and tilt.std() > 0.1
+    looks = x.mean((-2, -1)).square() / x.var((-2, -1))     # of an image
+    assert 3.5 < looks.min() < 5 and 40 < looks.max() < 75
+    noise = x - 1
+    correlation = (noise[:, 0] * noise[:, 1]).mean() / noise.square().mean()
+    assert correlation < 0.15                             # channels share the gain only
+
+
+def test_what_the_recipes_do_to_class_statistics():
+    def moved(x):
+        left = x[..., :24].mean((1, 2, 3)) / halves[..., :24].mean((1, 2, 3))
+        return db(left).std()
+
+    halves = torch.full((400, 1, 48, 48), 10 ** -1.2)
+    halves[..., 24:] = 10 ** -0.8
+    halves = speckle(halves, 4, seeded())
+    pre = Preprocess("db", (-12.0,), (5.0,), (-25.0, 0.0), ("VV",))
+    photo = vary_photo(pre.normalise01(db(halves)), generator=seeded(1))
+    assert moved(vary_sar(halves, generator=seeded(1))) < 0.5           # tenths of a dB
+    assert moved(to_unit(pre.from01(photo), "db", "intensity")) > 1.5   # decibels
+
+
+def test_wrong_input_is_refused_by_name():
+    x = even(2, 32)
+    right = dict(tiles=x, unit="intensity", preprocess=expecting(5.0), size=16)
+    for message, wrong in (("sar, published, none", dict(recipe="photo")),
+                           ("cannot convert digital to db", dict(unit="digital")),
+                           ("VV", dict(tiles=x.expand(-1, 2, -1, -1))),
+                           ("(B, C, H, W)", dict(tiles=x[0])),
+                           ("NaN", dict(tiles=x * float("nan")))):
+        with expect_fail(ValueError, contains=message):
+            make_views(**right | wrong)
+
+
+def test_the_solutions_of_this_page_are_right():
+    def zoom_seen(recipe, n=120, tile=128, size=32):
+        v = make_views(even(n, tile), "intensity", expecting(5.0), size, recipe,
+                       generator=seeded())
+        area, grain = v.params1[:, 2] * v.params1[:, 3], v.view1.std((1, 2, 3))
+        return torch.corrcoef(torch.stack([area, grain]))[0, 1]
+
+    assert zoom_seen("none") < -0.8 and zoom_seen("sar").abs() < 0.4
+    test_close(zoom_seen("none", 200, 256, 64), -0.95, eps=.02)
+    a, b = (sample_views(100_000, 256, generator=seeded(k)) for k in (1, 2))
+    x0, y0, x1, y1 = overlap(a, b).unbind(1)
+    common = (x1 - x0).clamp(min=0) * (y1 - y0).clamp(min=0) / 256**2
+    test_close(common.mean(), 0.37, eps=.005)
+    test_close((common == 0).float().mean(), 0.0005, eps=.0002)
+
+
 def test_every_crop_lies_inside_its_tile():
     for H, W, scale in ((64, 64, (0.2, 1)), (40, 90, (0.01, 1)), (200, 50, (1, 1))):
         p = sample_views(10_000, (H, W), scale, generator=seeded())
@@ -91,18 +176,6 @@ def test_ranges_are_checked():
         sample_views(1, 64, scale=(0.5, 2))
     with expect_fail(ValueError, contains="smaller first"):
         sample_views(1, 64, ratio=(4/3, 3/4))
-
-
-def test_agrees_with_torchvision_image_by_image():
-    bilinear = F.InterpolationMode.BILINEAR
-    for size, H, W in ((32, 200, 150), (96, 128, 128), (160, 90, 110)):
-        tiles = torch.rand(24, 2, H, W, generator=seeded(size))
-        params = sample_views(24, (H, W), generator=seeded(size))
-        views = crop_resize(tiles, params, size)
-        for x, p, view in zip(tiles, params.int().tolist(), views):
-            want = F.resized_crop(x, *p[:4], [size, size], bilinear, antialias=True)
-            want = want.flip(-1) if p[4] else want
-            assert (view - want).abs().max() < 1e-4               # of values in [0, 1]
 
 
 def test_taps_and_whole_matrices_agree():
@@ -149,22 +222,6 @@ def test_bad_tiles_are_refused():
             crop_resize(tiles, params, 8)
 
 
-def test_a_tile_of_coordinates_reads_back():
-    for size in (48, 200, 320):
-        params = sample_views(40, 256, generator=seeded(size))
-        read = crop_resize(coordinates(40), params, size).permute(0, 2, 3, 1)
-        points = read.flatten(1, 2).repeat(1, 1, 2)                   # boxes of no size
-        back = to_view(points, params, size)[..., :2].view(40, size, size, 2)
-        pixels = coordinates(1, size).permute(0, 2, 3, 1)
-        error = (back - pixels).abs()
-        step = (params[:, [3, 2]] / size)[:, None, None]  # source pixels a view pixel
-        assert (error * step.clamp(max=1)).max() < 0.5    # coarser pixels
-        test_eq(params[:, 4].unique().tolist(), [0, 1])   # with and without flip
-        rim = int((1.5 / step.min()).ceil().clamp(min=2))
-        inside = error[:, rim:-rim, rim:-rim].max()
-        assert inside < (1e-3 if step.max() < 1 else 0.1)
-
-
 def test_flips_swap_ends_and_overlaps_are_shared():
     def inside(p, x, y):
         top, left, height, width, _ = p.unbind(1)
@@ -189,21 +246,6 @@ def test_fresh_speckle_follows_the_gamma_law():
         law = gamma(looks, scale=1 / looks)
         assert kstest(noise.flatten(), law.cdf).pvalue > 0.01           # tails included
         test_close(noise.var() * looks, 1, eps=0.05)
-
-
-def test_the_sar_recipe_does_what_it_says():
-    x = vary_sar(torch.ones(300, 2, 64, 64), generator=seeded())
-    gain = db(x.mean((-2, -1)))
-    assert gain.abs().max() < 0.5 + 0.1 and gain.std() > 0.2    # within +-0.5 dB, used
-    assert (gain[:, 0] - gain[:, 1]).abs().max() < 0.15     # of both channels
-    right, left = x[..., 48:].mean((1, 2, 3)), x[..., :16].mean((1, 2, 3))
-    tilt = db(right) - db(left)
-    assert tilt.abs().max() < 0.5 * 0.75 + 0.15 and tilt.std() > 0.1
-    looks = x.mean((-2, -1)).square() / x.var((-2, -1))     # of an image
-    assert 3.5 < looks.min() < 5 and 40 < looks.max() < 75
-    noise = x - 1
-    correlation = (noise[:, 0] * noise[:, 1]).mean() / noise.square().mean()
-    assert correlation < 0.15                             # channels share the gain only
 
 
 def test_coarsening_averages_and_keeps_power():
@@ -254,20 +296,6 @@ def test_factors_are_one_an_image_and_shared_by_channels():
     test_close(untouched, 0.2 * 0.5, eps=0.05)            # neither jittered nor blurred
 
 
-def test_what_the_recipes_do_to_class_statistics():
-    def moved(x):
-        left = x[..., :24].mean((1, 2, 3)) / halves[..., :24].mean((1, 2, 3))
-        return db(left).std()
-
-    halves = torch.full((400, 1, 48, 48), 10 ** -1.2)
-    halves[..., 24:] = 10 ** -0.8
-    halves = speckle(halves, 4, seeded())
-    pre = Preprocess("db", (-12.0,), (5.0,), (-25.0, 0.0), ("VV",))
-    photo = vary_photo(pre.normalise01(db(halves)), generator=seeded(1))
-    assert moved(vary_sar(halves, generator=seeded(1))) < 0.5           # tenths of a dB
-    assert moved(to_unit(pre.from01(photo), "db", "intensity")) > 1.5   # decibels
-
-
 def test_views_are_repeatable_and_leave_the_global_state_alone():
     def make(device, recipe, seed):
         g = torch.Generator(device).manual_seed(seed)
@@ -315,25 +343,3 @@ def test_digital_tiles_are_cropped_as_they_are():
     pre = Preprocess("digital", (100.0,), (50.0,), (0.0, 255.0), ("band1",))
     v = make_views(x, "digital", pre, 16, "none", generator=seeded())
     test_close(v.view2, (crop_resize(x, v.params2, 16) - 100) / 50, eps=1e-4)
-
-
-def test_wrong_input_is_refused_by_name():
-    x = even(2, 32)
-    right = dict(tiles=x, unit="intensity", preprocess=expecting(5.0), size=16)
-    for message, wrong in (("sar, published, none", dict(recipe="photo")),
-                           ("cannot convert digital to db", dict(unit="digital")),
-                           ("VV", dict(tiles=x.expand(-1, 2, -1, -1))),
-                           ("(B, C, H, W)", dict(tiles=x[0])),
-                           ("NaN", dict(tiles=x * float("nan")))):
-        with expect_fail(ValueError, contains=message):
-            make_views(**right | wrong)
-
-
-def test_fresh_speckle_hides_the_zoom():
-    def zoom_seen(recipe):
-        v = make_views(x, "intensity", expecting(5.0), 32, recipe, generator=seeded())
-        area, grain = v.params1[:, 2] * v.params1[:, 3], v.view1.std((1, 2, 3))
-        return torch.corrcoef(torch.stack([area, grain]))[0, 1]
-
-    x = even(120, 128)
-    assert zoom_seen("none") < -0.8 and zoom_seen("sar").abs() < 0.4
