@@ -140,26 +140,6 @@ def test_a_batch_with_nothing_valid_pools_and_trains_on():
     assert torch.equal(features.grad, torch.zeros_like(features))
 
 
-def test_room_for_one_box_gives_one():
-    p1 = torch.tensor([[0., 0, 100, 100, 0]])
-    p2 = torch.tensor([[66., 66, 100, 100, 1]])            # 34 of 100 pixels, 32 wanted
-    test_eq(sample_boxes(p1, p2, 100, generator=seeded()).valid.sum(), 1)
-    one = sample_boxes(p1, p2, 100, n_boxes=1, generator=seeded())
-    test_eq(one.valid.tolist(), [[True]])
-    test_eq(sample_boxes(p1, p1, 100, max_iou=1, generator=seeded()).valid.sum(), 10)
-
-
-def test_boxes_are_repeatable_and_stay_on_their_device():
-    for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-        p1, p2 = (p.to(device) for p in pairs(50))
-        state = torch.get_rng_state()
-        a, b, c = (sample_boxes(p1, p2, 448, generator=seeded(s)) for s in (0, 0, 1))
-        for t, u in zip(a, b):
-            assert torch.equal(t, u) and t.device.type == device
-        assert not torch.equal(a.source, c.source)
-        assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_wrong_input_is_refused():
     p1, p2 = pairs(4)
     right = dict(params1=p1, params2=p2, size=64)
@@ -181,8 +161,34 @@ def test_the_solutions_of_this_page_are_right():
     in_x = (x >= b[:, 1]) & (x + side * a[:, 3] / 448 <= b[:, 1] + b[:, 3])
     in_y = (y >= b[:, 0]) & (y + side * a[:, 2] / 448 <= b[:, 0] + b[:, 2])
     test_close((in_x & in_y).float().mean(), 0.67, eps=.015)
+    p = torch.tensor([[0., 0, 64, 64, 0]]).expand(1000, -1)
+    found = sample_boxes(p, p, 64, max_iou=0, generator=seeded())
+    test_eq(torch.bincount(found.valid.sum(1)).tolist(), [0, 1000])
+
+
+def test_the_larger_crop_decides():
     p1 = torch.tensor([[0., 0, 300, 300, 0]]).expand(500, -1)
     p2 = torch.tensor([[50., 50, 200, 200, 0]]).expand(500, -1)
-    boxes = sample_boxes(p1, p2, 448, generator=g)
+    boxes = sample_boxes(p1, p2, 448, generator=seeded())
     assert sides(boxes.source)[boxes.valid].min() >= 32 * 300 / 448 - 1e-3
     assert sides(boxes.view2)[boxes.valid].min() >= 48 - 1e-2
+
+
+def test_room_for_one_box_gives_one():
+    p1 = torch.tensor([[0., 0, 100, 100, 0]])
+    p2 = torch.tensor([[66., 66, 100, 100, 1]])            # 34 of 100 pixels, 32 wanted
+    test_eq(sample_boxes(p1, p2, 100, generator=seeded()).valid.sum(), 1)
+    one = sample_boxes(p1, p2, 100, n_boxes=1, generator=seeded())
+    test_eq(one.valid.tolist(), [[True]])
+    test_eq(sample_boxes(p1, p1, 100, max_iou=1, generator=seeded()).valid.sum(), 10)
+
+
+def test_boxes_are_repeatable_and_stay_on_their_device():
+    for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        p1, p2 = (p.to(device) for p in pairs(50))
+        state = torch.get_rng_state()
+        a, b, c = (sample_boxes(p1, p2, 448, generator=seeded(s)) for s in (0, 0, 1))
+        for t, u in zip(a, b):
+            assert torch.equal(t, u) and t.device.type == device
+        assert not torch.equal(a.source, c.source)
+        assert torch.equal(torch.get_rng_state(), state)
