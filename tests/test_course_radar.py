@@ -18,7 +18,7 @@ def test_shadow_is_as_long_as_the_angle_says():
     from math import cos, radians, sin, tan
 
     metres = torch.arange(0, 400.0)
-    tower = torch.where((metres > 100) & (metres <= 110), 25.0, 0.0)[None]    # 25 m high
+    tower = torch.where((metres > 100) & (metres <= 110), 25.0, 0)[None]     # metres
     for degrees in (25, 35, 45):
         angle = radians(degrees)
         ray = metres * cos(angle) + tower * sin(angle)
