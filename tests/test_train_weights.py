@@ -117,7 +117,7 @@ def test_save_refuses_what_cannot_be_used():
             save_weights(wider, path, VV_VH)
         wider = small()
         wider.in_channels = 2.0
-        with expect_fail(WeightsError, contains="'in_channels': Input should be a valid"):
+        with expect_fail(WeightsError, contains="'in_channels': Input should be a"):
             save_weights(wider, path, VV_VH)      # no reader would take it back
         test_eq(os.listdir(d), [])
 
@@ -410,7 +410,7 @@ def test_labels_that_lie_are_refused_by_name():
         with expect_fail(WeightsError, contains="cannot be read: preprocess"):
             load_weights(retouched(path, preprocess="{unit: db"))
         for wrong, why in (
-            (dict(arch="vgg16"), "'encoder': 'arch': Input should be 'resnet10', 'resn"),
+            (dict(arch="vgg16"), "'encoder': 'arch': Input should be 'resnet10'"),
             (dict(arch=["resnet10"]), "'arch': Input should be"),
             (dict(in_channels=10**400), "Input should be less than or equal to 12"),
             (dict(in_channels=0), "Input should be greater than or equal to 1"),
@@ -424,8 +424,8 @@ def test_labels_that_lie_are_refused_by_name():
         one = dict(unit="db", mean=[0], std=[1], clip=[-9, 9], channels=["VV"])
         for wrong, why in (
             (VV_VH.to_dict() | dict(unit="volts"), "unknown unit 'volts'"),
-            (VV_VH.to_dict() | dict(std=[1e-320, 1]), "deviation must be positive, here"),
-            (VV_VH.to_dict() | dict(looks=4), "needs exactly unit, mean, std, clip, chan"),
+            (VV_VH.to_dict() | dict(std=[1e-320, 1]), "must be positive, here"),
+            (VV_VH.to_dict() | dict(looks=4), "needs exactly unit, mean, std, clip"),
             (one, "1 channels ('VV',), the encoder takes 2"),
             ([], "'preprocess': Input should be a valid dictionary"),
         ):
@@ -450,12 +450,12 @@ def test_numbers_that_were_changed_are_refused_by_name():
             sha256 = json.dumps(digest(load_file(path) | tensors))
             return load_weights(retouched(path, tensors, sha256=sha256))
 
-        with expect_fail(WeightsError, contains="1 values of conv1.weight are NaN or inf"):
+        with expect_fail(WeightsError, contains="1 values of conv1.weight are NaN"):
             signed(**{"conv1.weight": holed})
         with expect_fail(WeightsError, contains="64 values of bn1.running_var are"):
             signed(**{"bn1.running_var": -torch.ones(64)})
-        for dtype in (torch.float64, torch.complex64, torch.float8_e4m3fn, torch.uint8):
-            with expect_fail(WeightsError, contains="1 tensors missing (first: conv1.wei"):
+        for dtype in (torch.float64, torch.complex64, torch.float8_e5m2, torch.uint8):
+            with expect_fail(WeightsError, contains="1 tensors missing (first: conv1"):
                 signed(**{"conv1.weight": torch.ones(w.shape).to(dtype)})
         halved = signed(**{"conv1.weight": w.half()})[0].state_dict()["conv1.weight"]
         assert torch.equal(halved, w.half().float())
@@ -730,7 +730,8 @@ def test_whatever_a_label_says_is_refused_in_one_line_or_sound():
                 preprocess = load(file).preprocess
             except WeightsError as e:
                 assert "\n" not in str(e) and str(file) in str(e), e
-                ways[next(name for words, name in GUARDS.items() if words in str(e))] += 1
+                spoken = [name for words, name in GUARDS.items() if words in str(e)]
+                ways[spoken[0]] += 1
                 return
             ways["loads"] += 1
             x = torch.tensor([-3e38, *map(float, preprocess.clip), 0, 3e38])
