@@ -8,7 +8,6 @@ Docs: https://di3cl.github.io/di3cl/course/di3cl.html.md"""
 __all__ = ['Losses', 'Branch', 'pool_regions', 'DI3CL']
 
 # %% ../nbs/course/08_di3cl.ipynb #6ab6ada8
-import math
 from typing import NamedTuple
 
 import torch
@@ -84,8 +83,7 @@ class DI3CL(nn.Module):
 def _check_settings(contour, loss_weights):
     if contour not in ("published", "map"):
         raise ValueError(f"contour={contour!r}: choose 'published' or 'map'")
-    total = sum(loss_weights)
-    if len(loss_weights) != 3 or min(loss_weights) < 0 or not 0 < total < math.inf:
+    if len(loss_weights) != 3 or min(loss_weights) < 0 or not sum(loss_weights) > 0:
         raise ValueError("loss_weights are three numbers from 0 up (image, contour, "
                          f"region), one of them positive, not {loss_weights}")
 

@@ -106,10 +106,6 @@ def test_encoder_refuses_by_name():
     state["conv1.weight"] = state["conv1.weight"][:32]
     with expect_fail(ValueError, contains="weight is (32, 1, 7, 7), not (64, 1, 7, 7)"):
         Encoder("resnet18", weights=state)
-    state = Encoder("resnet18").state_dict()
-    state["layer4.0.conv1.weight"][0, 0, 0, 0] = torch.inf
-    with expect_fail(ValueError, contains="NaN or infinite"):
-        Encoder("resnet18", weights=state)
 
 
 def test_imagenet_weights_are_fetched_and_folded():
