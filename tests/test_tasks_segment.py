@@ -346,7 +346,7 @@ def test_the_solutions_about_crops_are_right():
     seen = cut_crops(l, pick_places(l, range(12), 100, 32, 1, g), 32).label == 1
     ground = l.counts[:12, 1].sum() / l.counts[:12].sum()
     assert seen.float().mean() > 2 * ground
-    assert seen.flatten(1).any(1).float().mean() > .5
+    assert seen.flatten(1).any(1).float().mean() > .4
     test_close((.75 ** 8, .95 ** 8), (.10, .66), eps=.005)
     # tile 0 is all road, 19 others have none
     counts = torch.tensor([[0, 16, 0]] + [[16, 0, 0]] * 19)
