@@ -15,7 +15,8 @@ from stopwatch import contest, threads
 
 from di3cl.sarsense.build import plan, run_job
 from di3cl.sarsense.sources import Settings, Source
-from di3cl.store import StoreTiles, create, pack, read_manifest, write_shard
+from di3cl.store import (
+    StoreTiles, create, pack, read_manifest, write_shard, write_sums)
 
 BLOCKS = dict(tiled=True, blockxsize=512, blockysize=512)
 STRIPS = dict(tiled=False, blockxsize=None, blockysize=None)
@@ -123,7 +124,8 @@ def _filled(store, unit, x, n):
     create(store, unit=unit, channels=["VV"], size=x.shape[-1])
     for k in range(0, n, len(x)):
         some = pack(x[:n - k], unit)
-        write_shard(store, f"{k:05}", some, [{}] * len(some))
+        sums = write_shard(store, f"{k:05}", some, [{}] * len(some))
+        write_sums(store, sums, more=True)
     return StoreTiles(store, table=read_manifest(store)[0])
 
 

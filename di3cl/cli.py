@@ -178,9 +178,9 @@ def tiles_verify(
     "Read everything; name every tile that is not as it was written."
     from di3cl.store import verify
     n, bad = verify(store)
-    for shard, index, why in bad:
-        which = "all" if index < 0 else f"tile {index}"
-        typer.echo(f"shards/{shard}.npy, {which}: {why}")
+    for file, index, why in bad:
+        which = "" if index < 0 else f", tile {index}"
+        typer.echo(f"{file}{which}: {why}")
     typer.echo(f"{n} tiles, {len(bad)} damaged")
     if bad:
         raise typer.Exit(1)

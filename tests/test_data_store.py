@@ -7,16 +7,21 @@ from di3cl.store import *
 
 import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
+import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from fastcore.test import *
 from di3cl.files import SarError
+from testing import heard
 from di3cl.sar import speckle, to_unit
 from di3cl.store import StoreTiles     # below, a test asks it before it is told
 
@@ -49,7 +54,8 @@ def made_store(n=6, per=3, size=16, unit="db", channels=("VV",), split=None, see
     for k in range(0, n, per):
         some = x[k:k + per]
         rows = [dict(source="noise", split=name) for name in split[k:k + per]]
-        write_shard(store, f"s{k:04}", pack(some, unit), rows)
+        sums = write_shard(store, f"s{k:04}", pack(some, unit), rows)
+        write_sums(store, sums, more=True)
     return store, x
 
 
@@ -58,12 +64,15 @@ def test_a_shard_is_there_whole_or_not_at_all():
     array = np.load(store / "shards/s0003.npy")               # any numpy reads it
     np.testing.assert_array_equal(array, pack(x[3:], "db"))
     files = sorted(p.name for p in store.rglob("*") if p.is_file())
-    test_eq(files, ["s0000.npy", "s0000.parquet", "s0003.npy", "s0003.parquet",
-                    "store.json"])
-    table, shards, notes = read_manifest(store)
-    test_eq((table.num_rows, table.column_names), (6, list(COLUMNS)))
-    test_eq(notes, dict(unfinished=2))
-    test_eq(shards["s0003"][0], (store / "shards/s0003.npy").stat().st_size)
+    test_eq(files, ["SHA256SUMS", "s0000.npy", "s0000.parquet", "s0003.npy",
+                    "s0003.parquet", "store.json"])
+    table, notes = read_manifest(store)
+    test_eq((table.num_rows, table.column_names, notes), (6, list(COLUMNS), None))
+    lines = (store / "SHA256SUMS").read_text().splitlines()
+    test_eq(len(lines), 5)
+    for line in lines:                                 # as sha256sum writes and reads them
+        sha, name = line.split("  ")
+        test_eq(hashlib.sha256((store / name).read_bytes()).hexdigest(), sha)
 
     real = os.replace
     for call in range(2):                     # stopped at the first, the second rename
@@ -98,10 +107,79 @@ def test_other_settings_are_refused():
               contains="size was 16, is 32")
     create(store, **common)
     (store / "store.json").write_text("{")
-    test_fail(lambda: create(store, **common), contains="damaged")
+    test_fail(lambda: create(store, **common), contains="store.json: damaged")
     other = Path(tempfile.mkdtemp())
     (other / "letter.txt").write_text("mine")
     test_fail(lambda: create(other, **common), contains="other things in it")
+
+
+def test_what_comes_from_outside_is_parsed_and_bounded():
+    store, x = made_store()
+    (store / "SHA256SUMS").unlink()          # somebody else made this one, on purpose
+    good = json.loads((store / "store.json").read_text())
+    for text, why in [
+            ("[]", "it: Input should be an object"), ("[" * 100_000, "it: "),
+            (b"\xff\xfe", "it: "), ("", "it: "), ("null", "it: "),
+            (good | dict(unit="x"), "unit: Input should be 'db' or 'digital'"),
+            (good | dict(size="32"), "size: Input should be a valid integer"),
+            (good | dict(size=10**400), "size: "), (good | dict(size=0), "size: "),
+            (good | dict(size=True), "size: "), (good | dict(format=3), "format: "),
+            (good | dict(channels="VV"), "channels: "),
+            (good | dict(channels=[]), "channels: "),
+            ({k: v for k, v in good.items() if k != "size"}, "size: Field required")]:
+        text = json.dumps(text) if isinstance(text, dict) else text
+        text = text.encode() if isinstance(text, str) else text
+        (store / "store.json").write_bytes(text)
+        for call in (read_common, verify, StoreTiles):
+            test_fail(lambda: call(store), contains="store.json: damaged (" + why)
+
+    store, x = made_store()
+    table, _ = read_manifest(store)
+    columns = table.column_names
+    for other, why in [
+            (table.drop_columns("shard"), "KeyError"),
+            (table.drop_columns("crc").append_column("crc", table["source"]), "Arrow"),
+            (table.drop_columns("crc").append_column("crc", pa.nulls(6, "uint32")),
+             "ValueError: Casting field 'crc' with null values"),
+            (table.replace_schema_metadata({}), "TypeError"),
+            (table.replace_schema_metadata({"di3cl": "[1"}), "it: "),
+            (table.replace_schema_metadata({"di3cl": "{}"}), "notes: Field required"),
+            (table.replace_schema_metadata({"di3cl": '{"notes": {"counts": [1]}}'}),
+             "notes.counts: ")]:
+        pq.write_table(other, store / "manifest.parquet")
+        test_fail(lambda: StoreTiles(store), contains="manifest.parquet: damaged (" + why)
+    os.remove(store / "manifest.parquet")
+    os.mkfifo(store / "manifest.parquet")
+    test_fail(lambda: StoreTiles(store), contains="no regular file")
+
+
+def test_a_store_has_no_links_and_no_other_names():
+    for name in ("store.json", "SHA256SUMS", "shards/s0000.npy", "parts/s0000.parquet",
+                 "shards", "parts"):
+        store, x = made_store()
+        away = store.parent / "away"
+        os.replace(store / name, away)
+        os.symlink(away, store / name)
+
+        def held():
+            return away.read_bytes() if away.is_file() else sorted(os.listdir(away))
+
+        before = held()
+        if name.startswith("shards"):
+            bad = verify(store)[1]
+            assert bad and all("this is a link" in why for _, _, why in bad)
+            test_fail(lambda: StoreTiles(store).batch([0]), contains="are damaged")
+        else:
+            test_fail(lambda: verify(store), contains="this is a link")
+        if "s0000" not in name and "." not in name and name != "SHA256SUMS":
+            test_fail(lambda: write_shard(store, "more", pack(x, "db"), [{}] * 6),
+                      contains="this is a link")
+        test_eq(held(), before)
+    linked = store.parent / "linked"                # but the store itself may be elsewhere
+    os.symlink(made_store()[0], linked)
+    test_eq(verify(linked), (6, []))
+    for name in ("../x", "shards/../../x", "shards/.x", "shards/a/b", "n.txt", "/x", ""):
+        test_fail(lambda: place(store, name), contains="no store has a file of this name")
 
 
 def test_a_store_gives_back_what_was_put_in():
@@ -111,12 +189,24 @@ def test_a_store_gives_back_what_was_put_in():
         tiles = StoreTiles(store)
         test_eq((tiles.unit, tiles.channels, tiles.names), (unit, len(names), names))
         test_eq((tiles.size, len(tiles)), (16, 6))
+        dtype = {"db": "int16", "digital": "uint8"}[unit]
+        test_eq((tiles.kind, tiles.dtype), ((unit, len(names), dtype), np.dtype(dtype)))
         got = tiles.batch([4, 0, 4])
         assert got.dtype == torch.float32
         assert (got - x[[4, 0, 4]]).abs().max() <= 1 / 500
         test_eq(tiles.fingerprint, StoreTiles(store).fingerprint)
     one, two = (StoreTiles(made_store(seed=seed)[0]) for seed in (1, 2))
     test_ne(one.fingerprint, two.fingerprint)
+
+
+def test_a_store_of_any_bands_has_the_name_that_all_of_its_tiles_have():
+    for bands, wanted in [("VV VV", "VV"), ("VV VH", "any"), ("unknown unknown", "any"),
+                          ("grey grey", "grey")]:
+        store, x = made_store(channels=("any",))
+        rows = [dict(shard="s", polarisation=band) for band in bands.split()]
+        table = pa.Table.from_pylist(rows, schema())
+        test_eq(StoreTiles(store, table=table).names, (wanted,))
+    test_eq(StoreTiles(store).names, ("any",))             # its tiles say nothing
 
 
 def test_smaller_tiles_are_windows_that_depend_on_seed_and_epoch():
@@ -147,15 +237,23 @@ def test_splits_are_kept_apart():
     test_fail(lambda: StoreTiles("/no/such/store"), contains="no store")
 
 
-def flip(path, at):
+def flip(path, at, bit=2):
     "Change one bit of a file."
     data = bytearray(path.read_bytes())
-    data[at] ^= 4
+    data[at] ^= 1 << bit
     path.write_bytes(data)
 
 
 def cut_short(path, size):
     path.write_bytes(path.read_bytes()[:size])
+
+
+def finished(store):
+    "Write the manifest of an unfinished store, as the builder does; return the store."
+    table, _ = read_manifest(store)
+    sums = write_table(store, "manifest.parquet", table, {"scenes": 1})
+    write_sums(store, sums, more=True)
+    return store
 
 
 TILE = 16 * 16 * 2          # bytes of a tile of `made_store`, after a header of 128
@@ -165,7 +263,7 @@ def test_damage_is_named_and_training_goes_on():
     harms = [(lambda p: flip(p, 128 + TILE + 3), [1]),
              (lambda p: cut_short(p, 128 + 2 * TILE + 9), [2]),
              (lambda p: p.unlink(), [0, 1, 2]),
-             (lambda p: flip(p, 3), [0, 1, 2]),
+             (lambda p: flip(p, 8), [0, 1, 2]),
              (lambda p: p.write_bytes(b""), [0, 1, 2])]
     for harm, wanted in harms:
         store, x = made_store(12)
@@ -175,7 +273,7 @@ def test_damage_is_named_and_training_goes_on():
         opened.batch([3])                   # damage may come while a shard is open, too
         harm(store / "shards/s0003.npy")
         n, bad = verify(store)
-        test_eq([(k, i) for k, i, _ in bad], [("s0003", i) for i in wanted])
+        test_eq([found[:2] for found in bad], [("shards/s0003.npy", i) for i in wanted])
         lost = {3 + i for i in wanted}
         for tiles in [StoreTiles(store, max_bad=0.5) for _ in range(2)]:
             got = tiles.batch(range(12))
@@ -187,6 +285,57 @@ def test_damage_is_named_and_training_goes_on():
                 assert not torch.equal(got[i], clean[i])
         test_fail(lambda: StoreTiles(store, max_bad=0.01).batch(range(12)),
                   contains="are damaged")
+
+
+def test_a_flipped_bit_is_found_in_any_file_of_a_store():
+    def is_found(store):
+        "Does `verify` say that something is wrong?"
+        try:
+            return bool(verify(store)[1])
+        except (SarError, FileNotFoundError):
+            return True
+
+
+    for done in (True, False):                     # a finished store, and an unfinished one
+        store = made_store(4, 2, 4)[0]
+        store = finished(store) if done else store
+        test_eq(verify(store), (4, []))
+        files = sorted(p for p in store.rglob("*") if p.is_file())
+        test_eq(len(files), 7 if done else 6)
+        rng = np.random.default_rng(0)
+        for path in files:
+            bits = path.stat().st_size * 8
+            for k in rng.choice(bits, min(bits, 48), replace=False):
+                flip(path, int(k) // 8, int(k) % 8)
+                assert is_found(store), (path.name, k)
+                flip(path, int(k) // 8, int(k) % 8)
+        test_eq(verify(store), (4, []))
+        for path in files:                              # and a file that is gone, as well
+            os.replace(path, path.parent / ".away")
+            assert is_found(store), path.name
+            os.replace(path.parent / ".away", path)
+
+
+def test_a_store_of_an_earlier_version_opens_and_says_what_cannot_be_checked():
+    store, x = made_store(6)
+    store = finished(store)
+    (store / "SHA256SUMS").unlink()
+    test_fail(lambda: verify(store), exc=FileNotFoundError)        # a new one must have it
+    about = json.loads((store / "store.json").read_text()) | dict(format=1)
+    (store / "store.json").write_text(json.dumps(about))
+    table, _ = read_manifest(store)
+    notes = dict(counts=dict(kept=6), skipped={}, scenes=1, scenes_skipped=0)
+    old = json.dumps(dict(shards=dict(s0000=[1664, "ab"]), notes=notes))
+    path = store / "manifest.parquet"
+    pq.write_table(table.replace_schema_metadata({"di3cl": old}), path)
+    assert (StoreTiles(store).batch(range(6)) - x).abs().max() < 1 / 500
+    with heard() as said:
+        test_eq(verify(store), (6, []))
+    assert "made by an earlier version" in said[0]
+    flip(store / "shards/s0003.npy", 128 + TILE + 3)
+    test_eq([found[:2] for found in verify(store)[1]], [("shards/s0003.npy", 1)])
+    test_fail(lambda: create(store, unit="db", channels=("VV",), size=16),
+              contains="format was 1, is 2")
 
 
 def test_a_shard_swapped_for_another_is_noticed():

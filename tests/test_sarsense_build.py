@@ -8,11 +8,13 @@ from di3cl.sarsense.build import *
 import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from multiprocessing import get_context
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -20,9 +22,10 @@ import numpy as np
 import rasterio
 from fastcore.test import *
 from testing import heard, write_scene
-from di3cl.files import SarError, exclusive
-from di3cl.sarsense.sources import Settings, Source
-from di3cl.store import StoreTiles, read_manifest, verify
+from di3cl.files import SarError, UnitError, exclusive
+from di3cl.sarsense.cutting import cut, read_scene
+from di3cl.sarsense.sources import Settings, Source, read_scene_header
+from di3cl.store import FOLDERS, StoreTiles, read_manifest, read_sums, verify
 
 
 def noise(h=64, w=64, bands=1, seed=0):
@@ -83,9 +86,84 @@ def test_the_second_builder_is_refused():
     build(s, store)
     with exclusive(store):
         test_fail(lambda: build(s, store), contains="another process is at work on it")
-    (store / "shards/.s0009.npy.12.tmp").write_bytes(b"half")   # of a killed builder
+    shard, = (store / "shards").glob("*.npy")
+    (store / f"shards/.{shard.name}.12.tmp").write_bytes(b"half")  # of a killed one
+    (store / ".manifest.parquet.7.tmp").write_bytes(b"half")
     build(s, store)
     test_eq(list(store.rglob("*.tmp")), [])
+
+
+def test_what_is_not_ours_stays():
+    folder, s = archive(2)
+    store = folder / "store"
+    build(s, store)
+    mine = ["notes/.draft.tmp", "shards/mine.npy", "parts/mine.parquet",
+            "rejected/mine.npz", "shards/.mine.npy.12.tmp", ".own.tmp", "letter.txt",
+            "notes/x.npy"]
+    for name in mine:
+        (store / name).parent.mkdir(exist_ok=True)
+        (store / name).write_text("mine")
+    before = contents(store)
+    write_scene(folder / "in/1.tif", noise(96, 128, seed=9),
+                origin=(500_000, 5_060_000))
+    build(s, store)                                   # the old shard of this scene goes
+    after = contents(store)
+    test_eq(len(set(before[1]) - set(after[1])), 1)
+    for name in mine:
+        test_eq((store / name).read_text(), "mine")
+    test_eq(verify(store)[1], [])
+
+    lines = (store / "SHA256SUMS").read_text()    # a list that somebody made to do harm
+    (folder / "victim.npy").write_text("mine")
+    for name in ("../victim.npy", "shards/../../victim.npy", "letter.txt", "shards",
+                 f"{folder}/victim.npy", "notes/x.npy", "shards/.mine.npy.12.tmp"):
+        (store / "SHA256SUMS").write_text(lines + f"{'a' * 64}  {name}\n")
+        build(s, store)
+        test_eq((folder / "victim.npy").read_text(), "mine")
+        assert all((store / name).read_text() == "mine" for name in mine)
+    test_eq((store / "SHA256SUMS").read_text(), lines)
+
+    for name in ("shards", "rejected", "parts"):      # a link in place of a folder
+        away = folder / f"away_{name}"
+        (store / name).mkdir(exist_ok=True)
+        os.replace(store / name, away)
+        (away / "thesis.tex").write_text("mine")
+        os.symlink(away, store / name)
+        held = sorted(os.listdir(away))
+        test_fail(lambda: build(s, store), contains=f"{name}: this is a link")
+        test_eq(sorted(os.listdir(away)), held)
+        os.unlink(store / name)
+        os.replace(away, store / name)
+    build(s, store)
+
+
+def test_what_is_damaged_is_made_again():
+    def flip(path, at):
+        data = bytearray(path.read_bytes())
+        data[at] ^= 16
+        path.write_bytes(data)
+
+
+    folder, s = archive(3, w=160)
+    x = noise(96, 160)
+    x[:, :40, :40] = -20
+    write_scene(folder / "in/0.tif", x, origin=(500_000, 5_000_000))
+    store = folder / "store"
+    build(s, store)
+    reference, names = contents(store), read_sums(store).keys()
+    test_eq({Path(name).parent.name for name in names}, {"", *FOLDERS})
+    whole = {name: (store / name).read_bytes() for name in (*names, "SHA256SUMS")}
+    rng = np.random.default_rng(0)
+    for name, data in whole.items():
+        for harm in (lambda p: flip(p, rng.integers(len(data))), Path.unlink,
+                     lambda p: p.write_bytes(data[:-9]), lambda p: p.write_bytes(b"")):
+            harm(store / name)
+            if name == "store.json":
+                (store / name).write_bytes(data)  # that one says what all else means
+            build(s, store)
+            test_eq(verify(store)[1], [])
+            for other, wanted in whole.items():
+                test_eq((other, (store / other).read_bytes() == wanted), (other, True))
 
 
 def test_helpers_end_with_their_builder():
@@ -153,10 +231,71 @@ def test_changed_sources_are_told_and_cut_anew():
     assert after != before and len(after[0]) == 36
     other = Settings(s.sources, size=64)
     test_fail(lambda: build(other, store), contains="size was 32, is 64")
-    victim = next((store / "shards").iterdir())
-    victim.write_bytes(victim.read_bytes()[:200])
-    build(s, store)                                    # a shard cut short is made again
-    test_eq(contents(store), after)
+    a, b = folder / "in/0.tif", folder / "in/1.tif"     # two change places, times and all
+    both, about = (a.read_bytes(), b.read_bytes()), os.stat(a)
+    for path, data in zip((b, a), both):
+        path.write_bytes(data)
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    os.utime(b, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with heard() as log:
+        build(s, store)
+    assert "source files changed" in log[0]
+    test_eq([row[0] for row in contents(store)[0]], [row[0] for row in after[0]])
+    assert contents(store) != after
+
+
+def test_a_scene_that_changes_while_it_is_read_is_said():
+    folder, s = archive(3)
+    real = cut
+
+
+    def slow_cut(header, window, source, settings):
+        found = real(header, window, source, settings)
+        if header.path.endswith("1.tif"):
+            write_scene(header.path, noise(96, 128, seed=7))
+        return found
+
+
+    with mock.patch("di3cl.sarsense.build.cut", slow_cut):
+        notes = build(s, folder / "store")
+    (path, why), = notes["skipped"].items()
+    assert path.endswith("1.tif") and "changed while the store was built" in why
+    notes = build(s, folder / "store")                 # said, and then it can be mended
+    test_eq((notes["skipped"], notes["counts"]["kept"]), ({}, 36))
+
+
+def test_killed_while_the_manifest_is_replaced():
+    folder, s = archive(3)
+    store = folder / "store"
+    build(s, store)
+    shutil.copytree(store, folder / "old")
+    write_scene(folder / "in/1.tif", noise(96, 128, seed=9),
+                origin=(500_000, 5_060_000))
+    build(s, folder / "new")
+    wanted = contents(folder / "new")
+    for name in ("os.replace", "os.fsync", "pathlib.Path.unlink"):
+        for call in range(40):                    # stopped at the first call, the second
+            shutil.rmtree(store)
+            shutil.copytree(folder / "old", store)
+            module, _, attribute = name.rpartition(".")
+            real, seen = getattr(Path if attribute == "unlink" else os, attribute), []
+
+            def stop(*args, **kw):
+                seen.append(args)
+                if len(seen) > call:
+                    raise KeyboardInterrupt
+                return real(*args, **kw)
+
+            try:
+                with mock.patch(name, stop):
+                    build(s, store)
+            except KeyboardInterrupt:
+                test_eq(verify(store)[1], [])         # it opens, old or new, and is whole
+                build(s, store)
+            else:
+                break
+            test_eq(contents(store), wanted)
+        assert call > 2, (name, call)
 
 
 def test_bad_files_are_named_and_counted():
@@ -165,21 +304,67 @@ def test_bad_files_are_named_and_counted():
     write_scene(scenes / "nocrs.tif", noise(), crs=None)
     write_scene(scenes / "small.tif", noise(20, 90))
     write_scene(scenes / "tagged.tif", noise(), tags=dict(unit="amplitude"))
-    write_scene(scenes / "turned.tif", noise(),
-                transform=rasterio.Affine(10, 3, 0, 3, -10, 0))
+    write_scene(scenes / "odd.tif", noise())
     (scenes / "empty.tif").write_bytes(b"")
     (scenes / "text.tif").write_bytes(b"hello")
     short = write_scene(scenes / "short.tif", noise(96, 128))
     short.write_bytes(short.read_bytes()[:9000])
-    notes = build(s, folder / "store")
+    real = read_scene_header
+
+
+    def odd_header(scene, *args):
+        "Some library, far down, raises what nobody has thought of."
+        if "odd" in scene.paths[0]:
+            raise MemoryError("out of\nluck")
+        return real(scene, *args)
+
+
+    with mock.patch("di3cl.sarsense.build.read_scene_header", odd_header):
+        notes = build(s, folder / "store")
     wanted = dict(nocrs="no map coordinates", empty="0 bytes", text="no raster",
-                  turned="rotated", small="hold no tile", short="cut short",
+                  odd="odd.tif: MemoryError: out of luck",
+                  small="hold no tile", short="cut short",
                   tagged="tagged amplitude")
     said = {Path(path).stem: why for path, why in notes["skipped"].items()}
     test_eq(set(said), set(wanted))
     for name, why in wanted.items():
         assert why in said[name], said[name]
     test_eq((notes["scenes_skipped"], notes["counts"]["kept"]), (7, 36))
+
+
+def test_one_odd_scene_never_ends_a_store():
+    folder, s = archive(3)
+    real = read_scene
+    for error in (ZeroDivisionError("x"), RuntimeError("x"), OSError(5, "no luck"),
+                  KeyError(1), UnitError("a.tif: of another unit"), MemoryError()):
+        def broken(header, window, source):
+            if header.path.endswith("0.tif"):
+                raise error
+            return real(header, window, source)
+
+        with mock.patch("di3cl.sarsense.cutting.read_scene", broken), mock.patch(
+                "di3cl.sarsense.build.read_scene", broken):
+            notes = build(s, folder / f"store{type(error).__name__}")
+        (path, why), = notes["skipped"].items()
+        assert path.endswith("0.tif") and str(error) in why
+        assert type(error).__name__ in why or isinstance(error, SarError)
+        test_eq(notes["counts"], {"kept": 24})
+
+
+def test_a_scene_without_a_place_on_earth_is_said():
+    LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    folder, s = archive(2)
+    write_scene(folder / "in/9.tif", noise(96, 128, seed=9), crs=LOCAL)
+    notes = build(s, folder / "strict")
+    (why,) = notes["skipped"].values()
+    assert "lead to no place on Earth" in why and "crs = false" in why
+    free = replace(s, sources=(replace(s.sources[0], crs=False),))
+    with heard() as said:
+        notes = build(free, folder / "store")
+    assert "1 scenes have no place on Earth, such as" in said[0] and "9.tif" in said[0]
+    test_eq((notes["skipped"], notes["counts"]), ({}, {"kept": 36}))
+    west = read_manifest(folder / "store")[0]["west"].to_numpy()
+    test_eq(np.isnan(west).sum(), 12)
 
 
 def test_wrong_settings_stop_before_work():
@@ -189,17 +374,20 @@ def test_wrong_settings_stop_before_work():
 
     def refused(source, why, **kw):
         settings = Settings((source,), **dict(size=32) | kw)
-        test_fail(lambda: build(settings, folder / why[:6]), contains=why)
+        test_fail(lambda: build(settings, folder / why[-9:]), contains=why)
 
 
     db = Source(path, "in", unit="db")
     two = Source(path, "in", unit="db", bands=("VV", "VH"))
     with mock.patch("di3cl.sarsense.build.run_job", side_effect=AssertionError):
         refused(Source(path, "in"), "no unit is declared")
-        refused(two, "none of its 2 scenes can be used")
+        refused(two, "none of its 2 scenes can be used: 2 scene(s): its bands are 1")
         refused(db, "hold no tile of 512", size=512)
         refused(s.sources[0], "wants VV, VH", channels=("VV", "VH"))
-    refused(s.sources[0], "no tile was kept (24 constant", min_spread=90.)
+    refused(s.sources[0], "no tile was kept: 24 constant", min_spread=90.)
+    for path in (folder / "in").iterdir():
+        path.write_bytes(path.read_bytes()[:9000])
+    refused(s.sources[0], "no tile was kept: 1 scene(s): the file is damaged")
 
 
 def test_a_full_disk_stops_the_build_and_the_store_opens():

@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 import torch
 from fastcore.test import *
+from rasterio.control import GroundControlPoint
 from testing import write_scene
 from di3cl.files import SarError
 from di3cl.sar import multilook, speckle, to_unit

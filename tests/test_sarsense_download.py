@@ -9,15 +9,18 @@ import hashlib
 import http.server
 import io
 import math
+import os
 import socketserver
 import tarfile
 import tempfile
 import threading
+import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 from fastcore.test import *
 from di3cl.files import SarError
 
@@ -68,13 +71,19 @@ def test_a_broken_download_goes_on_where_it_stopped():
         test_eq(server.asked, [0, 300_000])
         test_eq(fetch(url, path, good), path)
         test_eq(len(server.asked), 2)               # what is there is not fetched again
+        test_fail(lambda: fetch(url, path, "0" * 64), contains="is not the file that http")
+        test_eq(path.read_bytes(), Server.data)     # nor written over by another
 
 
 def test_a_server_without_ranges_starts_anew_and_a_wrong_file_is_thrown_away():
     path = Path(tempfile.mkdtemp()) / "set.tar"
     with serving(ranges=False) as (_, url):
-        Path(f"{path}.part").write_bytes(b"old and wrong")
-        fetch(url, path, hashlib.md5(Server.data).hexdigest())
+        md5, mine = hashlib.md5(Server.data).hexdigest(), Path(f"{path}.part")
+        Path(f"{path}.{md5[:8]}.part").write_bytes(b"old and wrong")
+        mine.write_bytes(b"of somebody's own")
+        fetch(url, path, md5.upper())
+        test_eq(mine.read_bytes(), b"of somebody's own")
+        mine.unlink()
         test_eq(path.read_bytes(), Server.data)
         test_fail(lambda: fetch(url, path.with_name("b"), "0" * 64),
                   contains="was promised")
@@ -117,15 +126,72 @@ def test_members_that_point_outside_are_refused():
     test_fail(lambda: unpack(zip_of("fine.txt", link), out), contains="no plain file")
     with mock.patch("shutil.disk_usage", return_value=mock.Mock(free=1)):
         test_fail(lambda: unpack(zip_of("a", "b"), out), contains="are free")
-        out.rmdir()
     assert not out.exists()
     unpack(tar_of(good, ("in", tarfile.DIRTYPE, "")), out)
     test_eq(sorted(p.name for p in out.iterdir()), ["fine.txt", "in"])
-    (folder / "b.tar").write_bytes(b"no archive")
-    test_fail(lambda: unpack(folder / "b.tar", out), contains="fetch it again")
-    path = zip_of("a", "b")
-    path.write_bytes(path.read_bytes().replace(b"x", b"y", 1))
-    test_fail(lambda: unpack(path, out), contains="fetch it again")      # by its CRC-32
+    test_fail(lambda: unpack(tar_of(good), out), contains="File exists")
+
+
+def test_what_cannot_be_unpacked_leaves_nothing():
+    folder = Path(tempfile.mkdtemp())
+    out = folder / "out"
+
+
+    def packed(kind, mode, data=bytes(range(256)) * 800):
+        "The bytes of an archive with one file, and how one byte of it is changed."
+        path = folder / f"x.{kind}"
+        if kind == "zip":
+            with zipfile.ZipFile(path, "w", mode) as z:
+                z.writestr("a.tif", data)
+        else:
+            (folder / "a.tif").write_bytes(data)
+            with tarfile.open(path, mode) as t:
+                t.add(folder / "a.tif", "a.tif")
+        return path, bytearray(path.read_bytes())
+
+
+    def refused(path, data, *says):
+        path.write_bytes(data)
+        with expect_fail(SarError) as _:
+            unpack(path, out)
+        try:
+            unpack(path, out)
+        except SarError as e:
+            assert str(path) in str(e) and all(word in str(e) for word in says), e
+        assert not out.exists()
+
+
+    path, data = packed("zip", zipfile.ZIP_DEFLATED)
+    central = data.find(b"PK\x01\x02")
+    refused(path, data[:6] + b"\x01" + data[7:central + 8] + b"\x01" + data[central + 9:],
+            "encrypted")
+    refused(path, data[:8] + b"\x63" + data[9:central + 10] + b"\x63"
+            + data[central + 11:], "compression")
+    rng = np.random.default_rng(0)
+    noise = rng.bytes(200_000)
+    for kind, mode in (("zip", zipfile.ZIP_DEFLATED), ("zip", zipfile.ZIP_LZMA),
+                       ("zip", zipfile.ZIP_BZIP2), ("tar.gz", "w:gz"),
+                       ("tar.xz", "w:xz"), ("tar.bz2", "w:bz2")):
+        path, data = packed(kind, mode, noise)
+        for at in rng.integers(1000, 180_000, 4):
+            broken = data.copy()
+            broken[at] ^= 0xFF
+            refused(path, broken, "cannot be unpacked")
+        refused(path, data[:len(data) // 2], "cannot be unpacked")
+    for kind, mode in (("zip", "w"), ("tar", "w")):
+        path = folder / f"empty.{kind}"
+        (zipfile.ZipFile if kind == "zip" else tarfile.open)(path, mode).close()
+        refused(path, path.read_bytes(), "there is no file in it")
+    refused(folder / "b.tar", b"no archive", "cannot be unpacked")
+    path, data = packed("zip", zipfile.ZIP_STORED)
+    with mock.patch("shutil.copyfileobj", side_effect=OSError(28, "No space left")):
+        refused(path, data, "No space left")
+    for name, second in (("a.tif", "a.tif"), ("a", "a/b"), ("a/b", "a"), ("a", "./a")):
+        with zipfile.ZipFile(path, "w") as z, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            z.writestr(name, "one")
+            z.writestr(second, "two")
+        refused(path, path.read_bytes(), "cannot be unpacked")
 
 
 def test_a_list_is_fetched_unpacked_and_resumed():
@@ -140,7 +206,7 @@ def test_a_list_is_fetched_unpacked_and_resumed():
     with serving(data=data, limit=300_000) as (server, url):
         order.write_text(f"# a set\n{sha(data)}  {url}?token=1   # the only one\n")
         test_fail(lambda: fetch_list(order, out), contains="the same call goes on")
-        test_eq([p.name for p in out.iterdir()], ["set.tar.part"])
+        test_eq([p.name for p in out.iterdir()], [f"set.tar.{sha(data)[:8]}.part"])
         server.limit = None
         test_eq(fetch_list(order, out), [out / "set"])
         test_eq(server.asked, [0, 300_000])
@@ -158,6 +224,53 @@ def test_a_list_is_fetched_unpacked_and_resumed():
     order.write_text(f"{sha((top / 'z.zip').read_bytes())} file://{top}/z.zip")
     test_fail(lambda: fetch_list(order, top / "evil"), contains="points outside")
     test_eq([p.name for p in (top / "evil").iterdir()], ["z.zip"])
+
+
+def test_two_archives_of_one_name_do_not_take_each_others_place():
+    top = Path(tempfile.mkdtemp())
+    out, order = top / "out", top / "list.txt"
+
+
+    def ask(kind, member, name="same"):
+        "Write an archive and a list that names it; fetch that."
+        path = top / kind / f"{name}.{kind}"
+        path.parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(path, "w") as z:
+            z.writestr(member, member)
+        order.write_text(f"{sha(path.read_bytes())} file://{path}\n")
+        return fetch_list(order, out)
+
+
+    def files():
+        return sorted(p.name for p in out.rglob("*.tif"))
+
+
+    ask("zip", "a.tif")
+    ask("zip", "a.tif")                                # once more, and it is passed over
+    test_eq(files(), ["a.tif"])
+    with expect_fail(SarError, contains="was not unpacked from the archive"):
+        ask("tar", "b.tif")                            # a zip in truth, of another name
+    (out / "same.zip").unlink()
+    with expect_fail(SarError, contains="was not unpacked from the archive"):
+        ask("zip", "b.tif")
+    test_eq(files(), ["a.tif"])
+    with expect_fail(SarError, contains="exists already, and is not the file"):
+        (out / "other.zip").write_bytes(b"mine")
+        ask("zip", "b.tif", "other")
+    test_eq((out / "other.zip").read_bytes(), b"mine")
+    (out / "third").mkdir()
+    (out / "third/mine.txt").write_text("mine")
+    with expect_fail(SarError, contains="third: exists already"):
+        ask("zip", "b.tif", "third")
+    test_eq((out / "third/mine.txt").read_text(), "mine")
+
+    real = os.replace                                  # killed before it has its name
+    with mock.patch("os.replace", lambda a, b: 1 / 0 if "half" in str(a) else real(a, b)):
+        with expect_fail(ZeroDivisionError):
+            ask("zip", "c.tif", "fourth")
+    assert not (out / "fourth").exists()
+    ask("zip", "c.tif", "fourth")
+    test_eq(files(), ["a.tif", "c.tif"])
 
 
 def test_a_list_is_checked_before_the_first_byte():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import rasterio
 from fastcore.test import *
 from rasterio.transform import Affine
 from testing import write_scene
@@ -51,7 +52,11 @@ def test_settings_are_checked_before_work_starts():
     refused('[[source]]\npath = "b"', "nothing at")
     refused(a + a, "two sources are called 'a'")
     refused(a + 'band = ["VV"]', "there is no setting sources.0.band")
-    refused(a + 'bands = "VV"', "bands should be a valid tuple")
+    refused(a + 'bands = 5', "bands should be a valid tuple")
+    refused(a + 'bands = [1.5]', "bands")
+    for text in ('"2, VV"', '[2, "VV"]', '["2", "VV"]'):
+        bands = page(a + "bands = " + text).sources[0].bands
+        test_eq([str(band).strip() for band in bands], ["2", "VV"])
     refused('[store]\nsizes = 3\n' + a, "there is no setting sizes")
     refused('[store]\nsize = "big"\n' + a, "size should be a valid integer")
     refused('', "no source")
@@ -61,6 +66,17 @@ def test_settings_are_checked_before_work_starts():
     refused('[[source]]\nname = "x"', "sources.0.path is missing")
     refused('size = ', "TOML")
     refused('[shop]\n' + a, "this has shop, source")
+    for odd in ("source = 5", "source = [1, 2]", 'source = ["a"]', "store = 5\n" + a,
+                "store = [1]\n" + a):
+        refused(odd, "double brackets")
+    refused("source = " + "[" * 5000, "TOML")
+    for odd in ("5", "true", "[]", "1979-05-27", "{}"):
+        refused(f"[[source]]\npath = {odd}", "sources.0.path should be")
+    for odd in ("size = 1" + "0" * 30, "size = true", "size = 15", "shard_mb = inf",
+                "shard_mb = 0", "shares = [nan, 1, 0]", "block_km = 0", "unit = 1"):
+        refused(f"[store]\n{odd}\n" + a, odd.split()[0])
+    for odd in ("nodata = nan", "average = 1001", 'crs = "perhaps"', "split = 1"):
+        refused(a + odd, "sources.0." + odd.split()[0])
     refused('[store]\nbuffer_km = -1\n' + a, "buffer_km should be greater")
     refused('[store]\nshares = [1, 1, 0]\n' + a, "add up to 1")
     refused('[store]\nchannels = ["any", "VV"]\n' + a, "channels")
@@ -73,8 +89,37 @@ def test_settings_are_checked_before_work_starts():
     test_eq(read_settings(folder / "a", unit="digital").unit, "digital")   # the store's
     test_fail(lambda: read_settings(folder / "s.toml", unit="db"),
               contains="leave --unit out")
+    test_fail(lambda: read_settings(folder / "s.toml", bands="VV", nodata=0.),
+              contains="leave --bands, --nodata out")
+    said = dict(unit="db", bands="VV,VH", nodata=-9999.)
+    source = read_settings(folder / "a", **said).sources[0]
+    test_eq((source.unit, source.bands, source.nodata), ("db", ("VV", "VH"), -9999.))
     units = get_args(Source.__annotations__["unit"])
     test_eq(set(units), {"", *UNITS})
+
+
+def test_paths_with_brackets_are_paths():
+    folder = Path(tempfile.mkdtemp()) / "job [a]"
+    for path in ("scenes [2020]/0.tif", "scenes [2020]/deep/1.tif", "in/2.tif"):
+        write_scene(folder / path, noise())
+
+
+    def found_in(path):
+        return [Path(p).name for p in expand(str(folder / path))]
+
+
+    test_eq(found_in("scenes [2020]"), ["scenes [2020]"])
+    test_eq(found_in("scenes [2020]/*.tif"), ["0.tif"])
+    test_eq(found_in("scenes [2020]/**/*.tif"), ["0.tif", "1.tif"])
+    test_eq(found_in("scenes [2020]/[01].tif"), ["0.tif"])
+    test_eq(found_in("*/[012].tif"), ["2.tif", "0.tif"])
+    test_eq(found_in("nothing/*"), [])
+    for path in ("in", "in/*.tif", "scenes [2020]", "scenes [2020]/*.tif"):
+        (folder / "s.toml").write_text(f'[[source]]\npath = "{path}"\nunit = "db"\n')
+        (source,) = read_settings(folder / "s.toml").sources
+        assert len(list_files(source)) in (1, 2)
+    for path in ("HDF5:a.h5://x", "zip://a.zip!b.tif", "https://h/[a].tif", "/vsizip/a"):
+        test_eq(read_settings(path, unit="db").sources[0].path, path)    # to the letter
 
 
 GRD = "S1A_IW_GRDH_1SDV_20200607T010800_20200607T010825_032904_03CFBA_D457"
@@ -158,16 +203,10 @@ def test_scenes_that_cannot_be_used_say_why():
     test_eq(header_of("floods", ("VH", "VV")).reads[0][1], [2, 1])
     unusable("plain", ("VV", "VH"), bands=("HH",),                 # mixed polarisations
              contains="has HH, where the store wants VV, VH")
-    turned = Affine(10, 3, 0, 3, -10, 0)
     write_scene(folder / "nocrs/x.tif", noise(), crs=None)
-    write_scene(folder / "turned/x.tif", noise(), transform=turned)
-    write_scene(folder / "bands/x.tif", noise(bands=2))
     unusable("nocrs", contains="no map coordinates")
-    unusable("turned", contains="rotated")
-    unusable("bands", contains="2 bands and 0 names")
-    test_eq(header_of("nocrs", crs=False).raster.crs, None)
-    write_scene(folder / "described/x.tif", noise(bands=2), names=("HH", "HV"))
-    test_eq(header_of("described").names, ("HH", "HV"))
+    got = header_of("nocrs", crs=False)
+    test_eq((got.raster.crs, got.placed), (None, False))
     write_scene(folder / "grey/x.tif", noise(bands=3))
     got = header_of("grey", bands=("grey",))
     test_eq((got.grey, got.reads[0][1], got.names), (True, [1, 2, 3], ("grey",)))
@@ -179,6 +218,83 @@ def test_scenes_that_cannot_be_used_say_why():
     write_scene(folder / f"ssl4eo/0000200/{GRD}/VH.tif", noise(), crs="EPSG:4326",
                 origin=(73.5, 31.1), pixel=1e-4)
     unusable("ssl4eo", contains="do not lie on each other")
+
+
+def test_bands_are_found_by_their_names():
+    folder = Path(tempfile.mkdtemp())
+    HOW = [   # what the file says, what the settings say, what is read
+        ("", "", "refused"), ("", "VV,VH", "VV1 VH2"), ("", "2", "band22"),
+        ("", "2,1", "band22 band11"), ("", "VV", "refused"), ("", "VV,3", "refused"),
+        ("VV,VH", "", "VV1 VH2"), ("VH,VV", "", "VH1 VV2"), ("VH,VV", "VV,VH", "VV2 VH1"),
+        ("VH,VV", "VV", "VV2"), ("VH,VV", "1", "VH1"), ("HH,HV", "VV,VH", "refused"),
+        ("VV,VH", "VV,HH", "refused"), ("VV,VH", "0", "refused"), ("VV,VH", "3", "refused"),
+        ("Sigma0_VH_db,Sigma0_VV_db", "VV,VH", "VV2 VH1"),
+        ("Sigma0_VH_db,Sigma0_VV_db", "Sigma0_VV_db", "VV2"),
+        ("sigma0_vh,sigma0_vv", "VV,VH", "VV2 VH1"),
+        ("Sigma0_VV,Gamma0_VV", "Gamma0_VV", "Gamma0_VV2"),
+        ("Sigma0_VV,Gamma0_VV", "VV,VH", "refused"),
+        ("Layer_1,Layer_2", "VV,VH", "VV1 VH2"), ("Layer_1,Layer_2", "VV", "refused"),
+        ("Layer_1,Layer_2", "Layer_2", "Layer_22"), ("VV,VV", "", "refused"),
+        ("VV,VV", "VV,VH", "VV1 VH2"), ("VV,VH,angle", "VV,VH", "VV1 VH2"),
+        ("VV,VH,angle", "grey", "refused")]
+    for own, said, wanted in HOW:
+        own = own.split(",") if own else []
+        write_scene(folder / "x.tif", noise(bands=max(2, len(own))), names=own)
+        source = read_settings(folder / "x.tif", unit="db", bands=said or None).sources[0]
+        (scene,), source = find_scenes(source)
+        try:
+            ((_, numbers),), names = read_scene_header(scene, source, ("any",))[3:1:-1]
+            got = " ".join(f"{name}{k}" for name, k in zip(names, numbers))
+        except SarError as e:
+            assert "its bands are" in str(e)
+            got = "refused"
+        test_eq((own, said, got), (own, said, wanted))
+    write_scene(folder / "x.tif", noise(bands=3))
+    source = Source(str(folder / "x.tif"), "x", bands=("grey",))
+    (scene,), source = find_scenes(source)
+    got = read_scene_header(scene, source, ("any",))
+    test_eq((got.grey, got.reads[0][1], got.names), (True, [1, 2, 3], ("grey",)))
+
+
+def test_a_place_is_what_the_header_knows():
+    from rasterio.control import GroundControlPoint
+    LOCAL = ('LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]')
+
+
+    def scene_of(path, crs=True, others=()):
+        source = Source(str(path), "x", unit="db", crs=crs, bands=("VV",))
+        scene = Scene((str(path), *map(str, others)), (("VV",), *[("VH",)] * len(others)))
+        return read_scene_header(scene, source, ("any",))
+
+
+    folder = Path(tempfile.mkdtemp())
+    north = write_scene(folder / "north.tif", noise())
+    turned = write_scene(folder / "turned.tif", noise(),
+                         transform=Affine(10, 3, 6e5, 3, -10, 66e5))
+    south = write_scene(folder / "south.tif", noise(),
+                        transform=Affine(10, 0, 6e5, 0, 10, 66e5))
+    points = [GroundControlPoint(r, c, 10 + c / 1e4, 59 - r / 1e4)
+              for r in (0, 64) for c in (0, 64)]
+    gcps = write_scene(folder / "gcps.tif", noise(), crs=None)
+    with rasterio.open(gcps, "r+") as f:
+        f.gcps = points, rasterio.CRS.from_epsg(4326)
+    for path in (north, turned, south, gcps):
+        got = scene_of(path)
+        assert got.placed
+        lon, lat = degrees(got.raster, [0, 64], [0, 64])
+        assert (abs(lon - 10.7) < 1).all() and (abs(lat - 59.3) < 1).all(), (lon, lat)
+    local = write_scene(folder / "local.tif", noise(), crs=LOCAL)
+    wild = write_scene(folder / "wild.tif", noise(), crs="EPSG:4326")    # degrees: 600,000
+    for path in (local, wild):
+        with expect_fail(SarError, contains="crs = false"):
+            scene_of(path)
+        assert not scene_of(path, crs=False).placed
+        assert np.isnan(degrees(scene_of(path, crs=False).raster, [0], [0])).all()
+    twin = write_scene(folder / "twin.tif", noise(seed=1))
+    test_eq(scene_of(north, others=[twin]).names, ("VV", "VH"))
+    for other in (turned, south, gcps, local):
+        with expect_fail(SarError, contains="do not lie on each other"):
+            scene_of(north, False, [other])
 
 
 def test_the_solutions_of_this_page_are_right():

@@ -26,7 +26,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from ..files import NoDataError, SarError
 from ..sar import read_sar, to_unit
-from .sources import unit_mismatch
+from .sources import degrees, unit_mismatch
 from ..store import pack
 from ..tiles import fill_invalid
 
@@ -265,7 +265,7 @@ def _cut_part(data, valid, unit, place, header, source, s):
 # %% ../../nbs/library/sarsense/cutting.ipynb #391f37c7
 def _describe(x, y, unit, corners, header, source, step):
     "Return the columns of the manifest that a scene decides: values, or one for all."
-    crs = header.raster.crs
+    crs = header.raster.crs or header.raster.gcps[1]
     row, col = corners.T
     west, south, east, north = bounds(header.raster, row, col, step)
     return {
@@ -288,13 +288,10 @@ def bounds(raster,  # a Header
            row,     # (n,) places of tiles in the raster, pixels
            col,     # (n,) the same
            side):   # of a tile there
-    "Return west, south, east, north in degrees, (4, n); NaN without coordinates."
-    if raster.crs is None:
-        return np.full((4, len(row)), np.nan)
+    "Return west, south, east, north in degrees, (4, n); NaN without a place on Earth."
     rows = np.concatenate([row, row, row + side, row + side])
     cols = np.concatenate([col, col + side, col, col + side])
-    degrees = raster.ground_points(rows, cols, "EPSG:4326")
-    lon, lat = np.reshape(degrees, (2, 4, -1))
+    lon, lat = degrees(raster, rows, cols).reshape(2, 4, -1)
     lon = np.where(np.ptp(lon, 0) > 180, lon % 360, lon)       # across the date line
     return np.stack([lon.min(0), lat.min(0), lon.max(0), lat.max(0)])
 

@@ -10,6 +10,7 @@ __all__ = ['count_lands', 'summary', 'draw_store', 'sheet', 'rejected_sheet',
            'save_pictures']
 
 # %% ../../nbs/library/sarsense/summary.ipynb #2e55ed5d
+import io
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from matplotlib.figure import Figure
 
 from ..files import SarError
 from ..sar import show
-from ..store import StoreTiles, read_json, read_manifest
+from ..store import (
+    DTYPES, StoreTiles, read_common, read_file, read_manifest, read_sums)
 
 # %% ../../nbs/library/sarsense/summary.ipynb #9a9a4894
 def count_lands(table):   # of a manifest, with its bounds
@@ -42,23 +44,22 @@ def count_lands(table):   # of a manifest, with its bounds
 # %% ../../nbs/library/sarsense/summary.ipynb #9d678f8a
 def summary(store):   # folder
     "Return what a store holds and what was rejected, as lines of text."
-    about = read_json(Path(store, "store.json"))
-    table, shards, notes = read_manifest(store)
-    size, names = about["size"], about["channels"]
-    bytes_ = sum(n for n, _ in shards.values())
+    about, (table, notes) = read_common(store), read_manifest(store)
+    size, names, dtype = about.size, about.channels, DTYPES[about.unit][0]
+    gb = len(table) * len(names) * size ** 2 * dtype.itemsize / 1e9
     lines = [f"{store}: {len(table):,} tiles of {size} x {size} pixels, "
-             f"{len(names)} channel(s) ({', '.join(names)}), {about['unit']};"
-             f" {len(shards):,} shards, {bytes_ / 1e9:.2f} GB"]
+             f"{len(names)} channel(s) ({', '.join(names)}), {about.unit};"
+             f" {len(table['shard'].unique()):,} shards, {gb:.2f} GB"]
     for column in ("source", "sensor", "polarisation", "unit", "split"):
         lines.append(_format(column, Counter(table[column].to_pylist())))
     lines.append(_format("land", count_lands(table)))
-    if "unfinished" in notes:
+    if not notes:
         return [*lines, "unfinished: run di3cl tiles build again; duplicates are "
                         "still in it, and no split is drawn"]
-    rejected = Counter(notes["counts"])
+    rejected = Counter(notes.counts)
     rejected.pop("kept", 0)
-    skipped = [f"  skipped: {why}" for why in list(notes["skipped"].values())[:10]]
-    scenes = {"used": notes["scenes"], "skipped": notes["scenes_skipped"]}
+    skipped = [f"  skipped: {why}" for why in list(notes.skipped.values())[:10]]
+    scenes = {"used": notes.scenes, "skipped": notes.scenes_skipped}
     return [*lines, _format("rejected", rejected), _format("scenes", scenes), *skipped]
 
 
@@ -140,11 +141,12 @@ def sheet(store,        # folder
 def rejected_sheet(store,     # folder
                    each=10):  # of every reason
     "Return a figure of rejected tiles, a row a reason; None where there is none."
-    found, cells = {}, []
-    for path in sorted(Path(store, "rejected").glob("*.npz")):
-        with np.load(path) as pictures:
-            for reason in pictures:
-                found.setdefault(reason, []).extend(pictures[reason])
+    found, cells, sums = {}, [], read_sums(store)
+    for name in sorted(name for name in sums if name.startswith("rejected/")):
+        if sums[name]:
+            with np.load(io.BytesIO(read_file(store, name, sums))) as pictures:
+                for reason in pictures:
+                    found.setdefault(reason, []).extend(pictures[reason])
     if not found:
         return None
     for reason, pictures in sorted(found.items()):
