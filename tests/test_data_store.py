@@ -135,7 +135,7 @@ def test_what_comes_from_outside_is_parsed_and_bounded():
 
     store, x = made_store()
     table, _ = read_manifest(store)
-    columns = table.column_names
+    table = table.replace_schema_metadata({"di3cl": '{"notes": {}}'})
     for other, why in [
             (table.drop_columns("shard"), "KeyError"),
             (table.drop_columns("crc").append_column("crc", table["source"]), "Arrow"),

@@ -8,6 +8,7 @@ from di3cl.sarsense.build import *
 import pytest
 pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -374,20 +375,20 @@ def test_wrong_settings_stop_before_work():
 
     def refused(source, why, **kw):
         settings = Settings((source,), **dict(size=32) | kw)
-        test_fail(lambda: build(settings, folder / why[-9:]), contains=why)
+        test_fail(lambda: build(settings, folder / re.sub("[^a-z]", "", why)), contains=why)
 
 
     db = Source(path, "in", unit="db")
     two = Source(path, "in", unit="db", bands=("VV", "VH"))
     with mock.patch("di3cl.sarsense.build.run_job", side_effect=AssertionError):
         refused(Source(path, "in"), "no unit is declared")
-        refused(two, "none of its 2 scenes can be used: 2 scene(s): its bands are 1")
+        refused(two, "none of its 2 scenes can be used: 2 scene(s), such as ")
         refused(db, "hold no tile of 512", size=512)
         refused(s.sources[0], "wants VV, VH", channels=("VV", "VH"))
     refused(s.sources[0], "no tile was kept: 24 constant", min_spread=90.)
     for path in (folder / "in").iterdir():
         path.write_bytes(path.read_bytes()[:9000])
-    refused(s.sources[0], "no tile was kept: 1 scene(s): the file is damaged")
+    refused(s.sources[0], "no tile was kept: 1 scene(s), such as ")
 
 
 def test_a_full_disk_stops_the_build_and_the_store_opens():

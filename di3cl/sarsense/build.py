@@ -87,9 +87,13 @@ def plan(s,         # Settings
 
 
 def tell(skipped):   # {path: why it is not used}
-    "Return the reasons, a line each, with how often each was given; the first five."
-    reasons = Counter(why.removeprefix(f"{path}: ") for path, why in skipped.items())
-    return [f"{n} scene(s): {why}" for why, n in reasons.most_common(5)]
+    "Return the reasons with how often each was given, and where; the first five."
+    found = {}
+    for path, why in skipped.items():
+        found.setdefault(why.removeprefix(f"{path}: "), []).append(path)
+    largest = sorted(found.items(), key=lambda item: -len(item[1]))[:5]
+    return [f"{len(paths)} scene(s), such as {paths[0]}: {why}"
+            for why, paths in largest]
 
 
 def _find_windows(scene, source, s):
