@@ -232,7 +232,7 @@ def test_changed_sources_are_told_and_cut_anew():
     assert after != before and len(after[0]) == 36
     other = Settings(s.sources, size=64)
     test_fail(lambda: build(other, store), contains="size was 32, is 64")
-    a, b = folder / "in/0.tif", folder / "in/1.tif"     # two change places, times and all
+    a, b = folder / "in/0.tif", folder / "in/1.tif"    # two change places, and times
     both, about = (a.read_bytes(), b.read_bytes()), os.stat(a)
     for path, data in zip((b, a), both):
         path.write_bytes(data)
@@ -275,7 +275,7 @@ def test_killed_while_the_manifest_is_replaced():
     build(s, folder / "new")
     wanted = contents(folder / "new")
     for name in ("os.replace", "os.fsync", "pathlib.Path.unlink"):
-        for call in range(40):                    # stopped at the first call, the second
+        for call in range(40):               # stopped at the first call, the second
             shutil.rmtree(store)
             shutil.copytree(folder / "old", store)
             module, _, attribute = name.rpartition(".")
@@ -291,7 +291,7 @@ def test_killed_while_the_manifest_is_replaced():
                 with mock.patch(name, stop):
                     build(s, store)
             except KeyboardInterrupt:
-                test_eq(verify(store)[1], [])         # it opens, old or new, and is whole
+                test_eq(verify(store)[1], [])    # it opens, old or new, and is whole
                 build(s, store)
             else:
                 break
@@ -353,7 +353,7 @@ def test_one_odd_scene_never_ends_a_store():
 
 
 def test_a_scene_without_a_place_on_earth_is_said():
-    LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    LOCAL = 'LOCAL_CS["site",UNIT["metre",1],AXIS["X",EAST],AXIS["Y",NORTH]]'
     folder, s = archive(2)
     write_scene(folder / "in/9.tif", noise(96, 128, seed=9), crs=LOCAL)
     notes = build(s, folder / "strict")
@@ -375,7 +375,8 @@ def test_wrong_settings_stop_before_work():
 
     def refused(source, why, **kw):
         settings = Settings((source,), **dict(size=32) | kw)
-        test_fail(lambda: build(settings, folder / re.sub("[^a-z]", "", why)), contains=why)
+        store = folder / re.sub("[^a-z]", "", why)
+        test_fail(lambda: build(settings, store), contains=why)
 
 
     db = Source(path, "in", unit="db")

@@ -71,7 +71,7 @@ def test_a_broken_download_goes_on_where_it_stopped():
         test_eq(server.asked, [0, 300_000])
         test_eq(fetch(url, path, good), path)
         test_eq(len(server.asked), 2)               # what is there is not fetched again
-        test_fail(lambda: fetch(url, path, "0" * 64), contains="is not the file that http")
+        test_fail(lambda: fetch(url, path, "0" * 64), contains="is not the file that")
         test_eq(path.read_bytes(), Server.data)     # nor written over by another
 
 
@@ -163,8 +163,8 @@ def test_what_cannot_be_unpacked_leaves_nothing():
 
     path, data = packed("zip", zipfile.ZIP_DEFLATED)
     central = data.find(b"PK\x01\x02")
-    refused(path, data[:6] + b"\x01" + data[7:central + 8] + b"\x01" + data[central + 9:],
-            "encrypted")
+    refused(path, data[:6] + b"\x01" + data[7:central + 8] + b"\x01"
+            + data[central + 9:], "encrypted")
     refused(path, data[:8] + b"\x63" + data[9:central + 10] + b"\x63"
             + data[central + 11:], "compression")
     rng = np.random.default_rng(0)
@@ -246,7 +246,7 @@ def test_two_archives_of_one_name_do_not_take_each_others_place():
 
 
     ask("zip", "a.tif")
-    ask("zip", "a.tif")                                # once more, and it is passed over
+    ask("zip", "a.tif")                           # once more, and it is passed over
     test_eq(files(), ["a.tif"])
     with expect_fail(SarError, contains="was not unpacked from the archive"):
         ask("tar", "b.tif")                            # a zip in truth, of another name
@@ -265,9 +265,14 @@ def test_two_archives_of_one_name_do_not_take_each_others_place():
     test_eq((out / "third/mine.txt").read_text(), "mine")
 
     real = os.replace                                  # killed before it has its name
-    with mock.patch("os.replace", lambda a, b: 1 / 0 if "half" in str(a) else real(a, b)):
-        with expect_fail(ZeroDivisionError):
-            ask("zip", "c.tif", "fourth")
+
+
+    def killed(a, b):
+        return 1 / 0 if "half" in str(a) else real(a, b)
+
+
+    with mock.patch("os.replace", killed), expect_fail(ZeroDivisionError):
+        ask("zip", "c.tif", "fourth")
     assert not (out / "fourth").exists()
     ask("zip", "c.tif", "fourth")
     test_eq(files(), ["a.tif", "c.tif"])

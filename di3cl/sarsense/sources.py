@@ -129,10 +129,9 @@ def read_settings(*sources,     # one .toml, or rasters, folders and globs
                   nodata=None,  # of these: the stored number that means nothing
                   **settings):  # fields of `Settings`
     "Return Settings; raise SarError with every fault that can be seen at once."
-    page, declared = sources[0] if sources else "settings", {}
-    for name, value in dict(unit=unit, bands=bands, nodata=nodata).items():
-        if value is not None:
-            declared[name] = value
+    page = sources[0] if sources else "settings"
+    declared = dict(unit=unit, bands=bands, nodata=nodata)
+    declared = {name: value for name, value in declared.items() if value is not None}
     if len(sources) == 1 and str(page).endswith(".toml"):
         if declared:
             raise SarError(f"the settings say {', '.join(declared)} of each source: "
