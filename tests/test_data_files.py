@@ -35,6 +35,10 @@ def read(path):
     with open_raster(path) as src:
         return src.read()
 
+def flip(data, at):
+    "The same bytes, but for one bit."
+    return data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1:]
+
 def refuses(path, *says):
     "Reading must end in one line that says all of these."
     try:
@@ -121,7 +125,7 @@ def test_a_name_promises_nothing_and_no_other_file_is_opened():
     for end in (".msk", ".ovr"):
         beside = folder / f"beside.tif{end}"
         beside.write_text(xml)
-        refuses(path, f"beside.tif{end} beside it is no TIFF")
+        refuses(path, f"beside.tif{end}: GDAL finds no raster in it")
         beside.unlink()
     os.mkfifo(folder / "beside.hdr")
     refuses(path, "beside.hdr beside it is no regular file")
@@ -194,9 +198,72 @@ def test_outlines_meet_whatever_their_zone_and_across_180_degrees():
     date_line = Header(100, 100, crs=rasterio.CRS.from_epsg(4326),
                        transform=Affine(.01, 0, 179.5, 0, -.01, 0))
     test_close(date_line.footprint("EPSG:4326").bounds, (179.5, -1, 180.5, 0))
+
+
+def test_only_what_lies_on_earth_has_a_place():
     local = rasterio.CRS.from_wkt('LOCAL_CS["a quarry",UNIT["metre",1]]')
-    with expect_fail(SarError, contains="no way leads from"):
-        Header(9, 9, crs=local, transform=Affine.scale(2)).footprint("EPSG:4326")
+    utm, degrees = (rasterio.CRS.from_epsg(k) for k in (32632, 4326))
+    turned = Affine.translation(5e5, 6e6) * Affine.rotation(30) * Affine.scale(10, -10)
+    four = [GroundControlPoint(r, c, 10 + c / 1e3, 45 - r / 1e3)
+            for r in (0, 9) for c in (0, 9)]
+    for kw, crs in ((dict(crs=utm, transform=turned), utm), (dict(crs=utm), None),
+                    (dict(crs=local, transform=turned), None),
+                    (dict(crs=utm, transform=Affine.scale(0)), None),
+                    (dict(transform=turned), None), (dict(gcps=(four, degrees)), degrees),
+                    (dict(gcps=(four, None)), None), (dict(gcps=(four, local)), None),
+                    (dict(gcps=(four[:2], degrees)), None),
+                    (dict(crs=local, transform=turned, gcps=(four, degrees)), degrees),
+                    (dict(crs=rasterio.CRS.from_epsg(4978), transform=turned), None)):
+        h = Header(9, 9, **kw)
+        test_eq((h.placed, h.place_crs), (crs is not None, crs))
+        if not h.placed:
+            with expect_fail(SarError, contains="not known where on earth"):
+                h.footprint("EPSG:4326")
+    h = Header(9, 9, crs=utm, transform=turned)
+    corners = np.stack([turned * (0, 0), turned * (3, 2)], 1)
+    test_close(h.ground_points([0, 2], [0, 3]), corners)
+    in_line = [GroundControlPoint(0, c, 10 + c, 45) for c in range(5)]
+    with expect_fail(SarError, contains="no way leads"):
+        Header(9, 9, gcps=(in_line, degrees)).footprint("EPSG:4326")
+    far = Header(9, 9, crs=degrees, transform=Affine(1, 0, 0, 0, 1, 95))    # beyond a pole
+    with expect_fail(SarError):
+        far.ground_points([0], [0], "EPSG:3031")
+
+
+def test_a_formula_for_pixels_is_a_place():
+    from rasterio.rpc import RPC
+
+    def formula(height=100, width=120, lon=10., lat=45.):
+        "A raster of 0.12 x 0.1 degrees around (lon, lat), north up."
+        one, east, south = ([float(k == i) for k in range(20)] for i in (0, 1, 2))
+        return RPC(
+            height_off=0., height_scale=100., lat_off=lat, lat_scale=.05, long_off=lon,
+            long_scale=.06, line_off=(height - 1) / 2, line_scale=height / 2,
+            samp_off=(width - 1) / 2, samp_scale=width / 2, samp_num_coeff=east,
+            line_num_coeff=[-k for k in south], line_den_coeff=one, samp_den_coeff=one)
+
+    path = write("rpc.tif", np.ones((1, 100, 120), "float32"), rpcs=formula())
+    h = read_header(path)
+    assert h.placed and h.rpcs is not None
+    want = (9.94, 44.95, 10.06, 45.05)
+    test_close(h.footprint("EPSG:4326").bounds, want, eps=1e-6)
+    test_close(h.coarser(4).footprint("EPSG:4326").bounds, want, eps=1e-6)
+    test_close(h.footprint("EPSG:32632").centroid.x, 578_815, eps=50)
+
+
+def test_an_outline_around_a_pole_holds_it():
+    polar = rasterio.CRS.from_epsg(3031)
+    h = Header(200, 100, crs=polar, transform=Affine(1e4, 0, -4e5, 0, -1e4, 9e5))
+    outline = h.footprint("EPSG:4326")
+    assert outline.is_valid
+    lon, lat = rasterio.warp.transform(polar, "EPSG:4326", [-3e5, 5e5, 0, 3e5, 7e5],
+                                       [5e5, -9e5, 2e5, -2e5, 0])
+    inside = [any(outline.contains(shapely.Point(x + turn, y)) for turn in (-360, 0, 360))
+              for x, y in zip(lon, lat)]
+    test_eq(inside, [True, True, True, True, False])
+    globe = Header(180, 360, crs=rasterio.CRS.from_epsg(4326),
+                   transform=Affine(1, 0, -180, 0, -1, 90))
+    test_eq(globe.footprint("EPSG:4326").bounds, (-180, -90, 180, 90))
 
 
 def test_a_walk_follows_links_once_and_never_in_circles():
@@ -242,7 +309,49 @@ def test_content_is_known_by_size_and_three_blocks():
         for name, why in (("pipe", "a pipe"), ("none", "no such file"), ("", "a folder")):
             with expect_fail(SarError, contains=why):
                 content_hash(Path(d, name))
-    test_ne(content_hash("s3://a/b.tif"), content_hash("s3://a/c.tif"))
+
+
+def test_a_stamp_tells_every_change_of_a_file_and_of_what_belongs_to_it():
+    with tempfile.TemporaryDirectory() as d:
+        path = write_raster(Path(d, "x.bin"), ground)
+        seen = [change_stamp(path)]
+        def changed():
+            seen.append(change_stamp(path))
+            assert seen[-1] not in seen[:-1], seen
+        path.with_suffix(".hdr").write_text("other")
+        changed()
+        Path(d, "x.bin.aux.xml").write_text("notes")
+        changed()
+        data, times = path.read_bytes(), os.stat(path)
+        path.unlink()
+        path.write_bytes(data)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # pretends to be old
+        changed()
+        path.rename(Path(d, "y.bin"))
+        test_eq(len(change_stamp(path)), 2)
+
+
+def test_a_cache_is_read_back_and_any_damage_to_it_is_a_miss():
+    with tempfile.TemporaryDirectory() as d:
+        with mock.patch.dict(os.environ, XDG_CACHE_HOME=d):
+            test_eq(load_cache("x"), {})
+            content = {"a/\udcff.tif": [[None, [1, 2]], ["db", 1.5, ["VV"]]]}
+            save_cache("x", content)
+            test_eq(load_cache("x"), content)
+            file = Path(d, "di3cl", "x")
+            data = file.read_bytes()
+            for at in range(len(data)):
+                for damage in (flip(data, at), data[:at], data + data[:at + 1]):
+                    file.write_bytes(damage)
+                    assert load_cache("x") in ({}, content), at
+            file.unlink()
+            file.mkdir()
+            test_eq(load_cache("x"), {})
+            save_cache("x", content)                # cannot be written: no error
+            test_eq(os.listdir(Path(d, "di3cl")), ["x"])
+        with mock.patch.dict(os.environ, XDG_CACHE_HOME="/dev/null"):
+            save_cache("x", content)
+            test_eq(load_cache("x"), {})
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter():

@@ -220,7 +220,7 @@ def test_declared_first_then_judged():
     border[:, :5] = -9999
     path = write("border_db.tif", border)
     refuses(lambda: read_sar(path, unit="db"), "nodata=-9999",
-            "450 valid values are below -100 dB, down to -9999")
+            "150 valid values are below -100 dB (one is stored as -9999.0)")
     test_eq(read_sar(path, unit="db", nodata=-9999).valid.sum(), 450)
     x = np.arange(-3000, 0, 30, dtype="int16").reshape(1, 10, 10)
     path = write("stored.tif", x)
@@ -389,8 +389,8 @@ def test_units_are_never_guessed():
     picture = write("rgba.png", rgba, "PNG")
     refuses(lambda: read_sar(picture), "rgba.png", "no unit is declared", "uint8 from")
     for unit, says in (("decibel", ("unknown unit 'decibel'",)),
-                       ("intensity", ("negative", "no intensity", "db")),
-                       ("amplitude", ("no amplitude",))):
+                       ("intensity", ("negative", "in intensity", "db")),
+                       ("amplitude", ("in amplitude",))):
         refuses(lambda: read_sar(path, unit=unit), "raw.tif", *says)
     grey = np.tile(np.arange(256, dtype="uint8"), (1, 9, 1))
     path = write("picture.png", grey, "PNG")
@@ -405,14 +405,77 @@ def test_units_are_never_guessed():
             'declare unit="intensity"', "tagged db", "drop unit=")
 
 
-def test_negative_power_counts_only_where_valid():
-    x = np.ones((1, 8, 8), "float32")
-    x[0, 0, 0] = -9999
-    tagged = write("border_ok.tif", x, nodata=-9999)
-    test_eq(read_sar(tagged, unit="intensity").valid.sum(), 63)
-    path = write("border_not_tagged.tif", x)
-    refuses(lambda: read_sar(path, unit="intensity"),
-            "1 valid values are negative, down to -9999")
+def fields(unit):
+    "Two bands of random ground, (2, 40, 50)."
+    x = 10 ** np.random.default_rng(0).normal(-1, .3, (2, 40, 50))
+    x = dict(db=10 * np.log10(x), amplitude=x ** .5).get(unit, x)
+    return x.astype("float32")
+
+
+def test_what_no_echo_can_be_is_taken_for_undeclared_nodata():
+    for unit, value, says in (
+            ("intensity", -9999, "negative (one is stored as -9999"),
+            ("amplitude", -0.01, "negative (one is stored as -0.01"),
+            ("intensity", 9.96921e36, "above 1e+18"),
+            ("amplitude", 3.4028235e38, "above 1e+18"),
+            ("db", -9999, "below -100 dB (one is stored as -9999"),
+            ("db", 9999, "above 100 (one is stored as 9999"),
+            ("db", -99.99, "exactly the same, and 20 dB below all others (one is stored "
+                       "as -99.99"),
+            ("db", -50, "exactly the same, and 20 dB below all others (one is stored "
+                    "as -50")):
+        x = fields(unit)
+        x[1, 30:34] = value
+        path = write("border.tif", x)
+        stored = np.float32(value)
+        refuses(lambda: read_sar(path, unit=unit), f"200 valid values are {says}",
+                f"(nodata={stored!s};")
+        image = read_sar(path, unit=unit, nodata=float(str(stored)))    # as advised
+        test_eq(image.valid.sum(), 36 * 50)
+        assert read_sar(path, unit=unit, bands=1).valid.all()
+        tagged = read_sar(write("tagged.tif", x, nodata=float(stored)), unit=unit)
+        test_eq(tagged.data, image.data)
+
+
+def test_the_advised_nodata_is_the_stored_number():
+    x = (100 * fields("db")).round().astype("int16")
+    x[:, :5] = -32768
+    def scale(f):
+        f.scales = (.01, .01)
+    path = write_raster(folder / "stored16.tif", x, after=scale)
+    refuses(lambda: read_sar(path, unit="db"), "(nodata=-32768;")
+    test_eq(read_sar(path, unit="db", nodata=-32768).valid.sum(), 35 * 50)
+    # in a window the pixel is found, too
+    refuses(lambda: read_sar(path, (3, 7, 10, 10), "db"), "(nodata=-32768;")
+
+
+def test_one_spike_needs_company_and_distance():
+    for share, value, fine in ((.009, -60, True), (.02, -60, False), (.02, -40, True)):
+        x = fields("db").clip(-30)[:1]
+        x[:, :, :].flat[:int(share * x.size)] = value
+        path = write("spike.tif", x)
+        if fine:
+            assert read_sar(path, unit="db").valid.all()
+        else:
+            refuses(lambda: read_sar(path, unit="db"), "stored as -60")
+    even = write("even.tif", np.full((1, 9, 9), -40, "float32"))
+    assert read_sar(even, unit="db").valid.all()            # nothing to compare with
+
+
+def test_dust_below_zero_is_zero():
+    for unit in ("intensity", "amplitude"):
+        for top, dust, fine in ((1., -9e-10, True), (1., -2e-6, False), (1e6, -.9, True),
+                                (1e6, -1.1, False), (.01, -9e-7, True)):
+            x = np.full((2, 8, 8), top, "float32")
+            x[0, 3, 4] = dust
+            path = write("dust.tif", x)
+            if fine:
+                image = read_sar(path, unit=unit)
+                x[0, 3, 4] = 0
+                test_eq(image.data.numpy(), x)
+                assert image.valid.all()
+            else:
+                refuses(lambda: read_sar(path, unit=unit), "1 valid values are negative")
 
 
 def test_broken_files_are_named():

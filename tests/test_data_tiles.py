@@ -27,6 +27,20 @@ def test_simulated_tiles_are_numbered():
     test_fail(lambda: SimTiles(0), contains="1 or more")
 
 
+import os
+from unittest import mock
+
+from testing import heard
+
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()    # not the user's
+
+def described(*names):
+    "What `write_raster` shall do: give the bands these names."
+    def describe(f):
+        for k, name in enumerate(names, 1):
+            f.set_band_description(k, name)
+    return describe
+
 def coded(h, w, k):
     "An image that says at every pixel which image and which pixel it is."
     place = np.add.outer(np.arange(h) * 1000, np.arange(w))
@@ -132,12 +146,193 @@ def test_a_grey_picture_of_three_equal_bands_has_one():
         test_eq(tiles.batch([0])[0, 0].numpy(), grey.astype("float32"))
 
 
+def test_every_suffix_of_a_driver_is_an_image_and_what_is_left_out_is_said():
+    from di3cl.files import DRIVERS
+    from rasterio.drivers import raster_driver_extensions
+
+    for end, driver in raster_driver_extensions().items():
+        assert driver not in DRIVERS or f".{end}" in SUFFIXES, end
+    folder = coded_folder()
+    for name, header in (("noend", "noend.hdr"), ("raw.dat", "raw.hdr"),
+                         ("named.x", "named.x.hdr")):
+        write_raster(folder / "new.bin", coded(64, 64, 4)).rename(folder / name)
+        (folder / "new.hdr").rename(folder / header)
+    write_raster(folder / "sub/A.TIFF", coded(64, 64, 7), driver="GTiff")
+    for name in ("a.txt", "b.txt", "0.pgw", "c.gz", "data", ".hidden.tif", "loose.dat"):
+        (folder / name).write_text("x")
+    with heard() as lines:
+        found = [p.relative_to(folder).as_posix() for p in find_images(folder)]
+    test_eq(found, ["0.tif", "1.tif", "2.tif", "named.x", "noend", "raw.dat", "sub/A.TIFF"])
+    test_eq(lines, [f"{folder}: 7 images; other files are left out: 2 .txt (a.txt), "
+                "1 .gz (c.gz), 1 without suffix (data), 1 .dat (loose.dat)"])
+    test_eq(len(of_power(folder).files), 7)
+    only = Path(tempfile.mkdtemp())
+    (only / "a.npy").write_text("x")
+    test_fail(lambda: find_images(only), contains="there is 1 .npy (a.npy)")
+
+
+def test_bands_are_read_by_their_names():
+    folder = Path(tempfile.mkdtemp())
+    vv, vh, angle = (np.full((48, 48), k, "float32") for k in (1, 2, 3))
+    for file, bands, names in (("0", (vv, vh), ("VV", "VH")), ("1", (vh, vv), ("VH", "VV")),
+                               ("2", (angle, vh, vv), ("angle", "VH", "VV"))):
+        write_raster(folder / f"{file}.tif", np.stack(bands), after=described(*names))
+    tiles = of_power(folder)
+    test_eq((tiles.names, tiles.channels), (("VV", "VH"), 2))
+    test_eq(tiles.batch([0, 1, 2])[:, :, 0, 0].tolist(), [[1, 2]] * 3)
+    for bands, names, want in (("VH", ("VH",), [2]), ("VH,VV", ("VH", "VV"), [2, 1]),
+                               ("2", ("VH",), [2]), ([2, 1], ("VH", "VV"), [2, 1])):
+        for room in (0, 2**30):
+            tiles = of_power(folder, bands=bands, cache_bytes=room)
+            test_eq(tiles.names, names)
+            test_eq(tiles.batch([0, 1, 2])[:, :, 0, 0].tolist(), [want] * 3)
+    for name in ("3.tif", ".tif"), ("0.tif", "1.tif"):
+        write_raster(folder / name[0], np.stack([vv, vh]), after=described("HH", "HV"))
+        test_fail(lambda: of_power(folder), contains="named HH, HV of float32 (intensity)")
+    write_raster(folder / "0.tif", np.stack([vv, vh]))
+    test_fail(lambda: of_power(folder), contains="band(s) of float32 (intensity). Keep one")
+
+
+def test_nodata_and_bands_are_declared_for_all_images():
+    folder = Path(tempfile.mkdtemp())
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        x = rng.normal(-12, 3, (2, 64, 64)).astype("float32")
+        x[0, :, :20] = -9999
+        x[1] = -500                       # no number in dB, but nobody asks for it
+        write_raster(folder / f"{k}.tif", x)
+    test_fail(lambda: FolderTiles(folder, 64, "db", bands=1).batch([0]), contains=(
+        "images cannot be used, more than max_bad=10% allows"))
+    test_fail(lambda: FolderTiles(folder, 64, "db", bands=1).batch([0]), contains=(
+        "(nodata=-9999.0; on the command line, --nodata)"))
+    for room in (0, 2**30):
+        tiles = FolderTiles(folder, 64, "db", bands="1", nodata=-9999, cache_bytes=room)
+        batch = tiles.batch(range(3))
+        test_eq(batch.shape, (3, 1, 64, 64))
+        assert batch.min() > -30
+    test_fail(lambda: FolderTiles(folder, 64, "db", bands="3"), contains="has no band '3'")
+
+
+def test_damage_is_found_when_a_tile_is_read_and_another_stands_in():
+    folder = Path(tempfile.mkdtemp())
+    for k in range(12):
+        write_raster(folder / f"{k:02}.tif", coded(64, 64, k), compress="deflate",
+                     tiled=True, blockxsize=32, blockysize=32)
+    data = bytearray((folder / "05.tif").read_bytes())
+    at = len(data) // 2
+    data[at:at + 99] = bytes(99)                  # some of its four blocks
+    (folder / "05.tif").write_bytes(data)
+    for room in (0, 2**30):
+        with heard() as lines:
+            tiles = of_power(folder, cache_bytes=room)
+            test_eq((len(tiles), tiles.skipped, lines), (48, {}, []))
+            first = tiles.batch(range(48), 1)
+            assert torch.equal(first, tiles.batch(range(48), 1))
+        test_eq([p.name for p in tiles.skipped], ["05.tif"])
+        assert len(lines) == 1 and "05.tif: the file is damaged" in lines[0], lines
+        other = of_power(folder, cache_bytes=room)
+        other.batch(range(7, 11))                       # another history
+        assert torch.equal(first[::4], other.batch(range(0, 48, 4), 1))
+        assert first.isfinite().all()
+    (folder / "07.tif").write_bytes(data)
+    test_fail(lambda: of_power(folder).batch(range(48)), contains="2 of 12 images cannot")
+
+
+def test_an_image_that_changes_under_way_is_said():
+    folder = coded_folder([(64, 64)] * 12)
+    tiles = of_power(folder)
+    write_raster(folder / "3.tif", coded(80, 64, 3))
+    tiles.batch(range(48))
+    test_eq([*map(str, tiles.skipped.values())],
+            [f"{folder / '3.tif'}: it was changed since this folder was opened"])
+
+
+def test_a_fingerprint_is_made_of_content():
+    folder = coded_folder([(64, 64)] * 3)
+    first = of_power(folder).fingerprint
+    test_eq(of_power(folder).fingerprint, first)
+    (folder / "0.tif").rename(folder / "t")
+    (folder / "1.tif").rename(folder / "0.tif")
+    (folder / "t").rename(folder / "1.tif")                # same names, same sizes
+    test_ne(of_power(folder).fingerprint, first)
+    (folder / "0.tif").rename(folder / "t")
+    (folder / "1.tif").rename(folder / "0.tif")
+    (folder / "t").rename(folder / "1.tif")
+    test_eq(of_power(folder).fingerprint, first)
+    moved = Path(tempfile.mkdtemp(), "moved")
+    folder.rename(moved)
+    test_eq(of_power(moved).fingerprint, first)
+    test_ne(of_power(moved, nodata=0).fingerprint, first)
+
+
+def test_a_second_start_opens_no_file_and_sees_every_change():
+    import di3cl.tiles as module
+
+    folder = coded_folder([(40, 40)] * 7)
+    opened = []
+    def counted(path, *args):
+        opened.append(path.name)
+        return read_facts(path, *args)
+
+    def start(**kw):
+        "The files that are opened, and the fingerprint."
+        opened.clear()
+        tiles = of_power(folder, **kw)
+        return [*opened], tiles.fingerprint
+
+    names = [f"{k}.tif" for k in range(7)]
+    with mock.patch.multiple(module, WORTH=1, SETTLED=-1e9, read_facts=counted):
+        files, first = start()
+        test_eq(files, names)
+        test_eq(start(), ([], first))
+        (folder / "1.tif").rename(folder / "t")
+        (folder / "2.tif").rename(folder / "1.tif")
+        (folder / "t").rename(folder / "2.tif")
+        files, second = start()
+        test_eq(files, ["1.tif", "2.tif"])
+        test_ne(second, first)
+        test_eq(start(bands=1)[0], names)                  # asked in another way
+        (folder / "0.tif").unlink()
+        test_eq(start()[0], [])
+        write_raster(folder / "3.tif", coded(40, 41, 3))
+        test_eq(start()[0], ["3.tif"])
+        for cache in Path(os.environ["XDG_CACHE_HOME"], "di3cl").iterdir():
+            cache.write_bytes(cache.read_bytes()[:-9])
+        test_eq(start()[0], names[1:])
+    with mock.patch.multiple(module, WORTH=1, SETTLED=60e9, read_facts=counted):
+        write_raster(folder / "4.tif", coded(40, 40, 3))
+        test_eq(start()[0], ["4.tif"])
+        test_eq(start()[0], names[1:])    # too new: they may change again, unnoticed
+
+
+def test_a_black_middle_makes_no_grey_picture():
+    folder = Path(tempfile.mkdtemp())
+    rgb = np.random.default_rng(0).integers(0, 255, (3, 96, 96), dtype="uint8")
+    write_raster(folder / "0.png", rgb)
+    rgb[:, 10:86, 10:86] = 0
+    write_raster(folder / "1.png", rgb)
+    tiles = FolderTiles(folder, 64, unit="digital")
+    test_eq(tiles.batch([0, 1]).shape, (2, 3, 64, 64))
+    grey = np.zeros((3, 96, 96), "uint8") + rgb[:1]
+    grey[1, 0, 0] += 1                            # not grey in a corner that nobody saw
+    grey[:, 20:40, 20:40] = np.arange(20)
+    grey[:, 40:60, 40:60] = np.arange(20)
+    for k in range(12):
+        write_raster(folder / f"{k}.png", grey if k == 5 else grey[[0, 0, 0]])
+    tiles = FolderTiles(folder, 96, unit="digital")
+    test_eq(tiles.batch(range(12)).shape, (12, 1, 96, 96))
+    test_eq([p.name for p in tiles.skipped], ["5.png"])
+
+
 def test_open_tiles_knows_its_sources():
     import pytest
 
     test_is(type(open_tiles("sim", 64, n=2)), SimTiles)
     test_is(type(open_tiles(coded_folder(), 64, "intensity")), FolderTiles)
     test_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")
+    test_fail(lambda: open_tiles("sim", 64, n=2, bands="VV"), contains="bands and nodata")
+    tiles = open_tiles(coded_folder(), 64, "intensity", bands=1, nodata=0)
+    test_eq((tiles.declared, tiles.nodata), (("intensity", 1), 0))
     pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
     from di3cl.store import create, pack, write_shard
     store = Path(tempfile.mkdtemp()) / "store"
@@ -147,6 +342,7 @@ def test_open_tiles_knows_its_sources():
     test_is(type(tiles), StoreTiles)
     test_eq(tiles.batch([0, 1]).shape, (2, 1, 32, 32))
     test_fail(lambda: open_tiles(store, 64, unit="amplitude"), contains="a store of db")
+    test_fail(lambda: open_tiles(store, 64, nodata=0), contains="a store; bands and nodata")
 
 
 def test_the_answers_of_this_page_are_right():
