@@ -337,7 +337,7 @@ def _check_values(src, box, bands, x, valid, unit):
             stored = str(src.read(band, window=pixel)[0, 0])
             raise UnitError(
                 f"{src.name}: {found[0].sum()} valid values are {found[1]} (one is "
-                f"stored as {stored}), impossible in {unit}. If that stands for no "
+                f"stored as {stored}), which no {unit} can be. If that stands for no "
                 f"data, declare it (nodata={stored}; on the command line, --nodata); "
                 'if the unit is another, declare that: "db" for decibels, "digital" '
                 "for uncalibrated numbers")

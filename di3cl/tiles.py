@@ -254,7 +254,7 @@ def _check_size(self: FolderTiles, path, height, width, _):
         raise SarError(f"{path}: {height} x {width} pixels, but {self.least} are "
                        "needed each way. Choose a smaller tile and view, or remove it.")
 
-# %% ../nbs/library/data/tiles.ipynb #a86b3a06
+# %% ../nbs/library/data/tiles.ipynb #6688d62d
 def check_same_kind(folder, # where the images lie
                     file,   # one of them
                     kind,   # its unit, channels, dtype, names
@@ -262,25 +262,26 @@ def check_same_kind(folder, # where the images lie
     "Raise `UnitError` if an image is of another kind than those before it."
     if kind != first:
         raise UnitError(f"{folder}: images of different kinds. {Path(file).name} has "
-                        f"{_in_words(*kind)}; those before it have "
-                        f"{_in_words(*first)}. Keep one kind to a folder, and masks "
-                        "elsewhere.")
+                        f"{kind[1]} band(s) {_in_words(*kind)}; those before it have "
+                        f"{first[1]} {_in_words(*first)}. Keep one kind to a folder, "
+                        "and masks elsewhere.")
 
 def _in_words(unit, channels, dtype, names=()):
     named = f" named {', '.join(names)}" if names else ""
-    return f"{channels} band(s){named} of {dtype} ({unit})"
+    return f"of {dtype} ({unit}){named}"
 
 @patch
 def _skip(self: FolderTiles, path, why):
     "Count and name an unusable file, once; raise when they are too many."
-    if path not in self.skipped:
-        self.skipped[path] = str(why)
-        _log.warning(f"skipped ({len(self.skipped)}): {why}")
-    bad, n = len(self.skipped), len(self.files)
-    if bad > self.max_bad * n or bad == n:
-        raise SarError(f"{self.folder}: {bad} of {n} images cannot be "
-                       f"used, more than max_bad={self.max_bad:.0%} allows: mend or "
-                       f"remove them. The last: {why}")
+    new, n = path not in self.skipped, len(self.files)
+    self.skipped[path] = str(why)
+    bad = len(self.skipped)
+    if bad > self.max_bad * n:
+        raise SarError(f"{self.folder}: {bad} of {n} images cannot be used, more than "
+                       f"max_bad={self.max_bad:.0%} allows: mend or remove them. The "
+                       f"last: {why}")
+    if new:
+        _log.warning(f"skipped ({bad}): {why}")
 
 # %% ../nbs/library/data/tiles.ipynb #34458818
 @patch
@@ -304,10 +305,10 @@ def _window(self: FolderTiles, k, y, x, h, w):
         if k not in self._cache:
             self._cache[k] = self._read(k)
         return [part[..., y:y + h, x:x + w] for part in self._cache[k]]
-    except NoDataError:
-        return None
     except SarError as why:
-        return self._skip(self.files[k], why)
+        if k in self._kept or not isinstance(why, NoDataError):
+            self._skip(self.files[k], why)
+        return None
 
 # %% ../nbs/library/data/tiles.ipynb #6d1c5c48
 @patch
@@ -348,15 +349,15 @@ def open_tiles(data,           # "sim", a folder of images, or a store
                nodata=None):   # in images: the stored number that means nothing
     "The source of tiles that `data` names."
     if str(data) == "sim":
-        tiles, what = SimTiles(n, size, seed, channels, device=device), "simulated"
+        tiles = SimTiles(n, size, seed, channels, device=device)
+        what = f"simulated tiles are in {tiles.unit}, not in"
     elif (Path(data) / "store.json").exists():
-        tiles, what = StoreTiles(data, size, seed=seed), "a store"
+        tiles = StoreTiles(data, size, seed=seed)
+        what = f"{data}: a store of {tiles.unit}, not of"
     else:
         return FolderTiles(data, size, unit, least, seed, bands=bands, nodata=nodata)
     if unit not in (None, tiles.unit):
-        raise SarError(f"{data}: {what} of {tiles.unit}, not of {unit}: "
-                       "leave the unit out")
+        raise SarError(f"{what} {unit}: leave the unit out")
     if (bands, nodata) != (None, None):
-        raise SarError(f"{data}: {what}; bands and nodata are for folders of images: "
-                       "leave them out")
+        raise SarError(f"{data}: holds no images: leave bands and nodata out")
     return tiles

@@ -389,8 +389,8 @@ def test_units_are_never_guessed():
     picture = write("rgba.png", rgba, "PNG")
     refuses(lambda: read_sar(picture), "rgba.png", "no unit is declared", "uint8 from")
     for unit, says in (("decibel", ("unknown unit 'decibel'",)),
-                       ("intensity", ("negative", "in intensity", "db")),
-                       ("amplitude", ("in amplitude",))):
+                       ("intensity", ("negative", "no intensity", "db")),
+                       ("amplitude", ("no amplitude",))):
         refuses(lambda: read_sar(path, unit=unit), "raw.tif", *says)
     grey = np.tile(np.arange(256, dtype="uint8"), (1, 9, 1))
     path = write("picture.png", grey, "PNG")
