@@ -27,8 +27,10 @@ OURS = (
 )
 COLAB = "https://colab.research.google.com/github"
 ORIGIN = """\
-[Open in Colab]({colab}/{where}) (where it is not installed yet: \
-`%pip install git+{git_url}` in a first cell) · [Source](https://github.com/{where})"""
+::: origin
+[Open in Colab]({colab}/{where}) · [Source](https://github.com/{where}) · \
+to install: `%pip install git+{git_url}`
+:::"""
 
 
 @cache
