@@ -21,11 +21,11 @@ import re
 import threading
 import warnings
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import attrs
 import numpy as np
 import rasterio
 import shapely
@@ -241,19 +241,19 @@ def _on_earth(crs):
     "Does a CRS say where on earth its coordinates are? One of somebody's own does not."
     return crs is not None and (crs.is_geographic or crs.is_projected)
 
-# %% ../nbs/library/data/files.ipynb #2ab6bcbc
+# %% ../nbs/library/data/files.ipynb #189b5a44
 @patch
 def coarser(self: Header,
             n):  # side of a block of pixels that becomes one
     "The header of a raster whose cells cover n x n pixels of this one."
     points = [GroundControlPoint(p.row / n, p.col / n, p.x, p.y, p.z)
               for p in self.gcps[0]]
-    rpcs = self.rpcs
+    rpcs = copy(self.rpcs)
     if rpcs:        # they count from the middle of a pixel
-        rpcs = attrs.evolve(rpcs, line_off=(rpcs.line_off + .5) / n - .5,
-                            samp_off=(rpcs.samp_off + .5) / n - .5,
-                            line_scale=rpcs.line_scale / n,
-                            samp_scale=rpcs.samp_scale / n)
+        rpcs.line_off = (rpcs.line_off + .5) / n - .5
+        rpcs.samp_off = (rpcs.samp_off + .5) / n - .5
+        rpcs.line_scale /= n
+        rpcs.samp_scale /= n
     return replace(self, height=-(-self.height // n), width=-(-self.width // n),
                    transform=self.transform * Affine.scale(n),
                    gcps=(points, self.gcps[1]), block=(), rpcs=rpcs)
@@ -350,7 +350,7 @@ def walk(folder):  # with its sub-folders, by links too
 def _unreadable(e):
     raise SarError(f"{e.filename}: this folder cannot be read: {e.strerror}") from e
 
-# %% ../nbs/library/data/files.ipynb #d21ea741
+# %% ../nbs/library/data/files.ipynb #7e2399e5
 def content_hash(path):  # of a regular file
     "16 hexadecimal digits of its size and its first, middle and last 64 KiB."
     if why := _why_no_file(path):
@@ -370,7 +370,7 @@ def change_stamp(path):  # of a file
     found = [os.stat(name) for name in names if os.path.exists(name)]
     return [[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in found]
 
-# %% ../nbs/library/data/files.ipynb #9d36cdc0
+# %% ../nbs/library/data/files.ipynb #0d26887a
 def load_cache(name):  # as `save_cache` was given it
     "The dictionary that was kept; empty where there is none, or a damaged one."
     try:

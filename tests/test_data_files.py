@@ -121,14 +121,50 @@ def test_a_name_promises_nothing_and_no_other_file_is_opened():
     for name in ("x.tif", "x.png", "x.vrt"):
         (folder / name).write_text(xml)
         refuses(folder / name, "GDAL finds no raster in it")
+    def elsewhere(f):
+        f.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(folder / "x.vrt"))
+
+    big = np.zeros((1, 600, 600), "uint8")
+    refuses(write("tag.tif", big, after=elsewhere), "tag.tif: its tags (OVERVIEWS) name")
+    notes = write("tag.png", big).with_name("tag.png.aux.xml")
+    notes.write_text('<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">'
+                 f"{folder / 'x.vrt'}</MDI></Metadata></PAMDataset>")
+    refuses(folder / "tag.png", "tag.png: its tags (OVERVIEWS) name")
+    write("tag.tif", big)
+    os.rename(write("y.tif", big, after=elsewhere), folder / "tag.tif.msk")
+    refuses(folder / "tag.tif", "tag.tif.msk: its tags (OVERVIEWS) name")
     path = write("beside.tif", ground)
-    for end in (".msk", ".ovr"):
+    for end in (".msk", ".ovr", ".MSK", ".OVR"):
         beside = folder / f"beside.tif{end}"
         beside.write_text(xml)
         refuses(path, f"beside.tif{end}: GDAL finds no raster in it")
         beside.unlink()
     os.mkfifo(folder / "beside.hdr")
     refuses(path, "beside.hdr beside it is no regular file")
+
+
+def test_a_local_hdf5_is_named_by_its_part_since_its_pixels_may_lie_elsewhere():
+    from rasterio.shutil import copy as convert
+
+    source = write("source.tif", ground, crs="EPSG:32632", transform=Affine.scale(10, -10))
+    old, new = folder / "old.nc", folder / "new.nc"
+    for path, kind in ((old, "NC"), (new, "NC4")):
+        convert(str(source), str(path), driver="netCDF", format=kind)
+    test_eq(read(old), ground)                # netCDF of old, which is no HDF5
+    refuses(new, "this is a container", f'HDF5:"{new}"://NAME')
+    for address in (f'HDF5:"{new}"://Band1', f'NETCDF:"{new}":Band1'):
+        test_eq(np.sort(read(address).ravel()), np.sort(ground.ravel()))
+
+
+def test_a_file_that_is_called_like_an_address_is_a_file():
+    from contextlib import chdir
+
+    with chdir(folder):
+        name = 'HDF5:"other.h5":'
+        os.rename(write("plain.tif", ground), name)
+        assert not is_address(name)
+        test_eq(read(name), ground)
+        test_eq(read(f"./{name}"), ground)
 
 
 def test_addresses_are_strings_and_their_errors_pass_on_gdals_reason():
