@@ -1,5 +1,5 @@
-"""Where does a field end? Contour maps that speckle does not fool, from the shallow
-stages of a network, held consistent between two views.
+"""Where does a field end? An edge detector that speckle does not fool, and what a
+network can be taught with it.
 
 Docs: https://di3cl.github.io/di3cl/course/contours.html.md"""
 

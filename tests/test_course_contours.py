@@ -81,41 +81,6 @@ def test_contour_map_is_the_definition():
         test_close(contour_map(x, radius, eps), want, eps=1e-12)
 
 
-def test_contour_map_is_between_0_and_1_and_does_not_see_scale():
-    x = torch.rand(2, 8, 12, 12, generator=seeded())
-    x = x * (torch.rand(2, 8, 12, 12, generator=seeded(1)) > 0.5)
-    m = contour_map(x)
-    assert m.shape == (2, 1, 12, 12) and m.std() > 0.01
-    assert 0 <= m.min() and m.max() <= 1
-    each = torch.tensor([1e-4, 1e4]).view(2, 1, 1, 1)              # every image its own
-    for scale in (1e-20, 1e-3, 1e20, each):
-        test_close(contour_map(x * scale), m, eps=1e-5)
-    test_eq(contour_map(x.half()).dtype, torch.float32)  # half is too coarse for ratios
-
-
-def test_a_flat_map_has_no_contour():
-    flat = torch.rand(1, 8, 1, 1, generator=seeded()).expand(1, 8, 12, 12)
-    test_eq(contour_map(flat), torch.zeros(1, 1, 12, 12))             # up to the border
-    test_eq(contour_map(torch.zeros(1, 8, 12, 12)), torch.zeros(1, 1, 12, 12))
-
-
-def test_contour_map_turns_with_its_input():
-    x = torch.rand(2, 4, 9, 9, generator=seeded(), dtype=torch.float64)
-    m = contour_map(x, 1)
-    for dims in ([-1], [-2]):
-        test_close(contour_map(x.flip(dims), 1), m.flip(dims), eps=1e-12)
-    test_close(contour_map(x.rot90(1, (2, 3)), 1), m.rot90(1, (2, 3)), eps=1e-12)
-
-
-def test_contour_map_has_a_gradient_everywhere():
-    x = torch.rand(2, 3, 6, 6, generator=seeded(), dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(contour_map, x)
-    x = torch.rand(2, 3, 8, 8, generator=seeded(1))
-    x[0], x[1, 0], x[1, 1, :4] = 0, 0, 0      # a dead image, a dead channel, half a one
-    contour_map(x.requires_grad_()).sum().backward()
-    assert x.grad.isfinite().all() and x.grad[1].any()
-
-
 def test_false_alarms_do_not_depend_on_brightness():
     def alarms(detect):
         dark, bright = map(detect, even_fields())
@@ -123,16 +88,6 @@ def test_false_alarms_do_not_depend_on_brightness():
 
     test_close(alarms(lambda x: contour_map(x, 3, 0)), 0.01, eps=0.005)
     test_eq(alarms(difference), 0)            # its noise is smaller there, as its edges
-
-
-def test_contour_map_refuses_what_has_no_ratio():
-    x = torch.rand(1, 2, 8, 8, generator=seeded())
-    for message, wrong in (("intensity instead of dB", to_unit(x, "intensity", "db")),
-                           ("(B, C, H, W)", x[0]), ("must be floats", x.byte())):
-        with expect_fail(ValueError, contains=message):
-            contour_map(wrong)
-    x[0, 0, 4, 4] = float("nan")
-    assert contour_map(x).isnan().any()                   # a lost network is not hidden
 
 
 def boundary_score(m, outline, near=2):
@@ -207,16 +162,6 @@ def test_cells_are_read_where_they_are():
         test_close(read[:, :14], want[:, :14], eps=1e-4)   # then the border repeats
 
 
-def test_untrained_contours_are_better_than_guessing():
-    scenes, outlines = parcels(4, 128, 6)
-    cells = F.max_pool2d(outlines.float(), 4) > 0
-    for L, least in ((1, 0.6), (4, 0.7), (16, 0.75)):
-        x = normal(speckle(scenes, L, seeded(L)))
-        with torch.no_grad():
-            m = shallow_contours(stages(untrained(), x))
-        assert m.shape == (4, 1, 32, 32) and boundary_score(m, cells) > least
-
-
 def two_views(tiles, size=64, seed=0, looks=16):
     "Two crops of every tile, each with a little speckle of its own, and their params."
     g, n = seeded(seed), tiles.shape[-1]
@@ -260,6 +205,118 @@ def test_consistency_is_one_minus_pearson():
     test_close(stretched, 0, eps=1e-3)                # brightness and contrast are free
 
 
+def test_a_flat_map_does_not_win():
+    def loss(a, b=None):
+        return contour_consistency(a, m2 if b is None else b, whole, whole, 64)
+
+    m1 = torch.rand(4, 1, 16, 16, generator=seeded())
+    m2 = m1 + 0.3 * torch.rand(4, 1, 16, 16, generator=seeded(2))
+    whole = torch.tensor([0., 0, 64, 64, 0]).expand(4, 5)
+    flat = torch.full_like(m1, 0.3)
+    for a, b in ((flat, m2), (m1, flat), (flat, flat)):
+        test_close(loss(a, b).item(), 1, eps=1e-6)
+    steps = (1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0)         # flattened step by step
+    along = [loss(flat + t * (m1 - flat)).item() for t in steps]
+    assert along == sorted(along) and along[0] < 0.2               # never a reward
+    nearly = (flat + 0.003 * (m1 - flat)).requires_grad_()
+    loss(nearly).backward()
+    step = nearly.detach() - 1e-5 * nearly.grad / nearly.grad.abs().max()
+    assert nearly.grad.isfinite().all() and step.std() > nearly.std()   # away from flat
+    flat.requires_grad_()
+    loss(flat).backward()
+    assert flat.grad.isfinite().all()
+
+
+def test_only_the_first_map_learns():
+    m1, m2 = (torch.rand(2, 1, 8, 8, generator=seeded(s), dtype=torch.float64)
+              for s in (0, 1))
+    m1.requires_grad_()
+    m2.requires_grad_()
+    p1 = torch.tensor([[0., 0, 40, 40, 0], [5, 3, 30, 36, 1]])
+    p2 = torch.tensor([[10., 4, 40, 40, 1], [0, 0, 50, 50, 0]])
+    contour_consistency(m1, m2, p1, p2, 32).backward()
+    assert m1.grad.norm() > 0 and m2.grad is None
+    assert torch.autograd.gradcheck(
+        lambda m: contour_consistency(m, m2, p1, p2, 32, 4), m1)
+
+
+def test_gradient_reaches_stages_1_and_2_and_no_further():
+    tiles = speckle(parcels(4, 128, 8)[0], 4, seeded())
+    views, crops = two_views(tiles, seed=1)
+    net = untrained()
+    m1, m2 = (shallow_contours(stages(net, v)) for v in views)
+    contour_consistency(m1, m2, *crops, 64).backward()
+    for part in (net.conv1, net.layer1, net.layer2):
+        for p in part.parameters():
+            assert p.grad.norm() > 0 and p.grad.isfinite().all()
+    for part in (net.layer3, net.layer4):
+        assert all(p.grad is None for p in part.parameters())
+
+
+def test_the_solutions_of_this_page_are_right():
+    scenes, outlines = parcels(6)
+    x = speckle(scenes, 1, seeded(1))
+    lifted = to_unit(x, "intensity", "db") + 60
+    right, wrong = (boundary_score(contour_map(y, 3, 0), outlines, 7) for y in (x, lifted))
+    assert right > wrong + 0.005
+    test_close((right, wrong), (0.923, 0.912), eps=0.003)
+
+
+def test_contour_map_is_between_0_and_1_and_does_not_see_scale():
+    x = torch.rand(2, 8, 12, 12, generator=seeded())
+    x = x * (torch.rand(2, 8, 12, 12, generator=seeded(1)) > 0.5)
+    m = contour_map(x)
+    assert m.shape == (2, 1, 12, 12) and m.std() > 0.01
+    assert 0 <= m.min() and m.max() <= 1
+    each = torch.tensor([1e-4, 1e4]).view(2, 1, 1, 1)              # every image its own
+    for scale in (1e-20, 1e-3, 1e20, each):
+        test_close(contour_map(x * scale), m, eps=1e-5)
+    test_eq(contour_map(x.half()).dtype, torch.float32)  # half is too coarse for ratios
+
+
+def test_a_flat_map_has_no_contour():
+    flat = torch.rand(1, 8, 1, 1, generator=seeded()).expand(1, 8, 12, 12)
+    test_eq(contour_map(flat), torch.zeros(1, 1, 12, 12))             # up to the border
+    test_eq(contour_map(torch.zeros(1, 8, 12, 12)), torch.zeros(1, 1, 12, 12))
+
+
+def test_contour_map_turns_with_its_input():
+    x = torch.rand(2, 4, 9, 9, generator=seeded(), dtype=torch.float64)
+    m = contour_map(x, 1)
+    for dims in ([-1], [-2]):
+        test_close(contour_map(x.flip(dims), 1), m.flip(dims), eps=1e-12)
+    test_close(contour_map(x.rot90(1, (2, 3)), 1), m.rot90(1, (2, 3)), eps=1e-12)
+
+
+def test_contour_map_has_a_gradient_everywhere():
+    x = torch.rand(2, 3, 6, 6, generator=seeded(), dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(contour_map, x)
+    x = torch.rand(2, 3, 8, 8, generator=seeded(1))
+    x[0], x[1, 0], x[1, 1, :4] = 0, 0, 0      # a dead image, a dead channel, half a one
+    contour_map(x.requires_grad_()).sum().backward()
+    assert x.grad.isfinite().all() and x.grad[1].any()
+
+
+def test_contour_map_refuses_what_has_no_ratio():
+    x = torch.rand(1, 2, 8, 8, generator=seeded())
+    for message, wrong in (("intensity instead of dB", to_unit(x, "intensity", "db")),
+                           ("(B, C, H, W)", x[0]), ("must be floats", x.byte())):
+        with expect_fail(ValueError, contains=message):
+            contour_map(wrong)
+    x[0, 0, 4, 4] = float("nan")
+    assert contour_map(x).isnan().any()                   # a lost network is not hidden
+
+
+def test_untrained_contours_are_better_than_guessing():
+    scenes, outlines = parcels(4, 128, 6)
+    cells = F.max_pool2d(outlines.float(), 4) > 0
+    for L, least in ((1, 0.6), (4, 0.7), (16, 0.75)):
+        x = normal(speckle(scenes, L, seeded(L)))
+        with torch.no_grad():
+            m = shallow_contours(stages(untrained(), x))
+        assert m.shape == (4, 1, 32, 32) and boundary_score(m, cells) > least
+
+
 def test_only_the_overlap_is_compared():
     tile = torch.rand(1, 1, 64, 64, generator=seeded())
     p1, p2 = torch.tensor([[0., 0, 32, 32, 0]]), torch.tensor([[16., 8, 32, 32, 1]])
@@ -299,41 +356,6 @@ def test_flipped_views_agree_best_where_the_cells_are():
     assert loss(right) < min(loss(wrong), loss(lambda m: m)) - 0.02
 
 
-def test_a_flat_map_does_not_win():
-    def loss(a, b=None):
-        return contour_consistency(a, m2 if b is None else b, whole, whole, 64)
-
-    m1 = torch.rand(4, 1, 16, 16, generator=seeded())
-    m2 = m1 + 0.3 * torch.rand(4, 1, 16, 16, generator=seeded(2))
-    whole = torch.tensor([0., 0, 64, 64, 0]).expand(4, 5)
-    flat = torch.full_like(m1, 0.3)
-    for a, b in ((flat, m2), (m1, flat), (flat, flat)):
-        test_close(loss(a, b).item(), 1, eps=1e-6)
-    steps = (1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0)         # flattened step by step
-    along = [loss(flat + t * (m1 - flat)).item() for t in steps]
-    assert along == sorted(along) and along[0] < 0.2               # never a reward
-    nearly = (flat + 0.003 * (m1 - flat)).requires_grad_()
-    loss(nearly).backward()
-    step = nearly.detach() - 1e-5 * nearly.grad / nearly.grad.abs().max()
-    assert nearly.grad.isfinite().all() and step.std() > nearly.std()   # away from flat
-    flat.requires_grad_()
-    loss(flat).backward()
-    assert flat.grad.isfinite().all()
-
-
-def test_only_the_first_map_learns():
-    m1, m2 = (torch.rand(2, 1, 8, 8, generator=seeded(s), dtype=torch.float64)
-              for s in (0, 1))
-    m1.requires_grad_()
-    m2.requires_grad_()
-    p1 = torch.tensor([[0., 0, 40, 40, 0], [5, 3, 30, 36, 1]])
-    p2 = torch.tensor([[10., 4, 40, 40, 1], [0, 0, 50, 50, 0]])
-    contour_consistency(m1, m2, p1, p2, 32).backward()
-    assert m1.grad.norm() > 0 and m2.grad is None
-    assert torch.autograd.gradcheck(
-        lambda m: contour_consistency(m, m2, p1, p2, 32, 4), m1)
-
-
 def test_pairs_without_enough_overlap_are_left_out():
     m1, m2 = (torch.rand(3, 1, 16, 16, generator=seeded(s)) for s in (0, 1))
     m1.requires_grad_()
@@ -359,16 +381,3 @@ def test_contour_consistency_refuses_what_does_not_match():
                             ("need params (2, 5)", m, m, p[:1], p)):
         with expect_fail(ValueError, contains=message):
             contour_consistency(*wrong, 32)
-
-
-def test_gradient_reaches_stages_1_and_2_and_no_further():
-    tiles = speckle(parcels(4, 128, 8)[0], 4, seeded())
-    views, crops = two_views(tiles, seed=1)
-    net = untrained()
-    m1, m2 = (shallow_contours(stages(net, v)) for v in views)
-    contour_consistency(m1, m2, *crops, 64).backward()
-    for part in (net.conv1, net.layer1, net.layer2):
-        for p in part.parameters():
-            assert p.grad.norm() > 0 and p.grad.isfinite().all()
-    for part in (net.layer3, net.layer4):
-        assert all(p.grad is None for p in part.parameters())

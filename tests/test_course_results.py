@@ -84,3 +84,13 @@ def test_the_claims_about_minutes_are_what_was_measured():
     assert difference("MoCo v2, published", "MoCo v2")[2] < 0  # photographic views lose
     value, low, high = difference("DI3CL", "MoCo v2")
     assert low < 0 < high                              # undecided
+
+
+def test_chance_stands_beside_every_main_score():
+    names = dict(pilot=json.loads((FOLDER / "pilot.json").read_text()), MAIN={
+        "landcover": "miou", "water": "iou water", "land cover, San Francisco": "miou"})
+    source = next(s for s in page_cells() if "def one_class" in s)
+    exec(source[:source.index("arms = [")], names)
+    test_close(names["one_class"]("landcover"), 0.0375, eps=1e-6)   # farmland, of ten
+    test_close(names["one_class"]("water"), 0.053, eps=1e-6)
+    test_close(names["one_class"]("land cover, San Francisco"), 0.367, eps=1e-6)

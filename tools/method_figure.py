@@ -1,19 +1,16 @@
-"""Draw the method in six steps, for the first page: nbs/images/method.png.
+"""Draw the method in its default reading, for the first page: nbs/images/method.png.
 
     python tools/method_figure.py
 
-It takes a few seconds; the last step shows benchmarks/results/demo.json.
+It takes a few seconds. Nothing is drawn that a run without options does not train.
 """
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
-from torch.nn.functional import avg_pool2d
 
-from di3cl.contours import contour_map
 from di3cl.instances import sample_boxes
 from di3cl.sar import show, speckle, to_unit
 from di3cl.scenes import simulate
@@ -22,20 +19,19 @@ from di3cl.views import crop_resize
 ROOT = Path(__file__).resolve().parents[1]
 BLUE, ORANGE = "#1f77b4", "#e8710a"
 COLOURS = ["#1b9e77", "#d95f02", "#7570b3", "#e7298a"]
-TITLE = dict(fontsize=10, loc="left")
-NOTES = {
-    0.005: "real or simulated radar,\nin a declared unit",
-    0.255: "cropped and averaged in intensity,\nspeckled; the same ground has the "
-           "same number;\nshallow features must agree on edges",
-    0.815: "balanced accuracy of ten classes,\nnearest neighbours, one seed;\n"
-           "no network: a dozen image statistics",
+TEXT = 12    # points at 10 inches: about as many pixels on a page
+QUESTIONS = {
+    "image": "Which of these keys is mine?\nasked of whole views, stage 4",
+    "contour": "Which of these keys is mine?\nasked of shallower features, stage 3",
+    "region": "What does the other view\nshow in box 2? stage 4",
 }
+WEIGHTS = {"image": 0.8, "contour": 0.2, "region": 5}
 
 
 def frame(ax, x0, y0, x1, y1, colour):
     "Draw a box."
     ax.add_patch(Rectangle(
-        (x0 - .5, y0 - .5), x1 - x0, y1 - y0, fill=False, ec=colour, lw=2))
+        (x0 - .5, y0 - .5), x1 - x0, y1 - y0, fill=False, ec=colour, lw=2.5))
 
 
 def make_view(tile, params, looks, size, generator):
@@ -58,88 +54,67 @@ def picture(scene=5, size=224):
 
 def draw_tile(ax, tile, crops):
     show(tile, ax)
-    ax.set_title("1  a tile without labels, two crops", **TITLE)
+    ax.set_title("1  a tile, two crops", fontsize=TEXT, loc="left")
     for params, colour in zip(crops, (BLUE, ORANGE)):
         top, left, height, width, _ = params[0]
         frame(ax, left, top, left + width, top + height, colour)
 
 
-def draw_pair(grid, title, draw):
-    "Draw two small panels, one above the other, under one title."
-    for k, cell in enumerate(grid.subgridspec(2, 1, hspace=.08)):
-        ax = plt.gcf().add_subplot(cell)
-        draw(ax, k)
-        ax.set(xticks=[], yticks=[])
-        for spine in ax.spines.values():
-            spine.set(color=(BLUE, ORANGE)[k], linewidth=2)
-        if k == 0:
-            ax.set_title(title, **TITLE)
-
-
-def draw_boxes(ax, view, boxes):
+def draw_view(ax, view, boxes, colour):
+    "Draw a view with its numbered boxes."
     show(view, ax)
-    for i, (box, colour) in enumerate(zip(boxes.tolist(), COLOURS), 1):
-        frame(ax, *box, colour)
-        ax.text(box[0] + 6, box[1] + 24, str(i), color="white", fontsize=8,
-                weight="bold", bbox=dict(fc=colour, ec="none", pad=1))
+    for i, (box, own) in enumerate(zip(boxes.tolist(), COLOURS), 1):
+        frame(ax, *box, own)
+        ax.text(box[0] + 7, box[1] + 32, str(i), color="white", fontsize=TEXT - 2,
+                weight="bold", bbox=dict(fc=own, ec="none", pad=1))
+    for spine in ax.spines.values():
+        spine.set(color=colour, linewidth=3)
 
 
-def draw_circle(ax):
-    "Draw query, key and queue on the unit circle."
+def draw_arrow(ax, angle, colour):
+    "Draw a unit vector."
+    tip = torch.tensor([angle]).cos().item(), torch.tensor([angle]).sin().item()
+    ax.annotate("", tip, (0, 0), arrowprops=dict(arrowstyle="-|>", color=colour, lw=2))
+
+
+def draw_question(ax, name):
+    "Draw query and key on the unit circle, and for two of three the queue."
     ax.axis("off")
-    ax.set(xlim=(-1.35, 1.35), ylim=(-1.6, 1.45), aspect="equal")
-    ax.set_title("5  pull the pair, push the queue", **TITLE)
+    ax.set(xlim=(-1.2, 8.4), ylim=(-1.2, 1.2), aspect="equal", anchor="W")
     ax.add_patch(plt.Circle((0, 0), 1, fill=False, ec=".8"))
-    g = torch.Generator().manual_seed(1)
-    angle = torch.linspace(1.5, 5.3, 14) + .12 * torch.randn(14, generator=g)
-    ax.plot(angle.cos(), angle.sin(), "o", color=".6", ms=5)
-    for angle, colour, name in ((.75, BLUE, "query"), (.2, ORANGE, "key")):
-        x, y = torch.tensor(angle).cos(), torch.tensor(angle).sin()
-        arrow = dict(arrowstyle="-|>", color=colour, lw=2)
-        ax.annotate("", (x, y), (0, 0), arrowprops=arrow)
-        ax.text(1.07 * x, 1.07 * y + .05, name, color=colour, fontsize=9)
-    ax.text(0, -1.12, "queue of earlier keys", ha="center", va="top", fontsize=9,
-            color=".4")
-    ax.text(0, -1.55, "0.8 image + 0.2 shallow + 5 region", ha="center", fontsize=9)
-
-
-def draw_gain(ax):
-    "Draw what nearest neighbours make of the features, before and after."
-    ax.set_title("6  what it learned in minutes", **TITLE)
-    demo = json.loads((ROOT / "benchmarks/results/demo.json").read_text())["results"]
-    names = {"before": "before", "after": "after", "image statistics": "no network"}
-    for x, (name, label) in enumerate(names.items()):
-        value, low, high = demo[name]
-        ax.bar(x, value, color=(".75", BLUE, ".9")[x], ecolor=".3",
-               yerr=[[value - low], [high - value]])
-        ax.text(x, .03, f"{value:.2f}", ha="center", fontsize=10)
-        ax.text(x, -.05, label, ha="center", va="top", fontsize=9)
-    ax.set(xticks=[], ylim=(0, 1))
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    if name != "region":
+        g = torch.Generator().manual_seed(len(name))
+        angle = torch.linspace(1.5, 5.3, 12) + .12 * torch.randn(12, generator=g)
+        ax.plot(angle.cos(), angle.sin(), "o", color=".6", ms=4)
+    draw_arrow(ax, .85, BLUE)
+    draw_arrow(ax, .3, ORANGE)
+    ax.text(1.5, .62, f"{WEIGHTS[name]} x {name}", fontsize=TEXT, weight="bold",
+            va="center")
+    ax.text(1.5, -.35, QUESTIONS[name], fontsize=TEXT - 1, va="center", color=".25")
 
 
 def main():
     tile, crops, views, boxes = picture()
-    # averages over 9 pixels stand for an encoder's shallow features
-    shallow = [avg_pool2d(v[None, None] + 60, 9, stride=2, padding=4,
-                          count_include_pad=False) for v in views]
     inside = [b[0][boxes.valid[0]] for b in (boxes.view1, boxes.view2)]
-    fig = plt.figure(figsize=(13.4, 4.5))
+    fig = plt.figure(figsize=(10, 4))
     grid = fig.add_gridspec(
-        1, 6, width_ratios=(2.06, 1, 1, 1, 1.45, 1.45), left=.005, right=.99, top=.90,
-        bottom=.19, wspace=.16)
-
+        1, 3, width_ratios=(2.08, 1, 2.9), left=.005, right=.995, top=.92, bottom=.11,
+        wspace=.04)
     draw_tile(fig.add_subplot(grid[0]), tile, crops)
-    draw_pair(grid[1], "2  two views", lambda ax, k: show(views[k], ax))
-    draw_pair(grid[2], "3  dynamic instances",
-              lambda ax, k: draw_boxes(ax, views[k], inside[k]))
-    draw_pair(grid[3], "4  contours",
-              lambda ax, k: ax.imshow(contour_map(shallow[k])[0, 0], cmap="magma"))
-    draw_circle(fig.add_subplot(grid[4]))
-    draw_gain(fig.add_subplot(grid[5]))
-    for x, text in NOTES.items():
-        fig.text(x, .01, text, fontsize=9, color=".35", va="bottom")
+    for k, cell in enumerate(grid[1].subgridspec(2, 1, hspace=.06)):
+        ax = fig.add_subplot(cell)
+        draw_view(ax, views[k], inside[k], (BLUE, ORANGE)[k])
+        if k == 0:
+            ax.set_title("2  two views", fontsize=TEXT, loc="left")
+    for k, cell in enumerate(grid[2].subgridspec(3, 1, hspace=.04)):
+        ax = fig.add_subplot(cell)
+        draw_question(ax, list(QUESTIONS)[k])
+        if k == 0:
+            ax.set_title("3  three questions, one loss", fontsize=TEXT, loc="left")
+    for x, words, colour in ((.35, "same number: same ground", ".35"),
+                             (.62, "query (view 1)", BLUE), (.765, "key (view 2)", ORANGE),
+                             (.89, "earlier keys", ".45")):
+        fig.text(x, .03, words, fontsize=TEXT - 1, color=colour)
     out = ROOT / "nbs/images/method.png"
     fig.savefig(out, dpi=110, facecolor="white")
     Image.open(out).convert("RGB").quantize(128).save(out, optimize=True)
