@@ -79,7 +79,7 @@ class DI3CL(nn.Module):
     def encoder(self):
         return self.online.encoder
 
-
+# %% ../nbs/course/08_di3cl.ipynb #b831c4c5
 def _check_settings(contour, loss_weights):
     if contour not in ("published", "map"):
         raise ValueError(f"contour={contour!r}: choose 'published' or 'map'")

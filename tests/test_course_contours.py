@@ -257,7 +257,8 @@ def test_the_solutions_of_this_page_are_right():
     scenes, outlines = parcels(6)
     x = speckle(scenes, 1, seeded(1))
     lifted = to_unit(x, "intensity", "db") + 60
-    right, wrong = (boundary_score(contour_map(y, 3, 0), outlines, 7) for y in (x, lifted))
+    right, wrong = (boundary_score(contour_map(y, 3, 0), outlines, 7)
+                    for y in (x, lifted))
     assert right > wrong + 0.005
     test_close((right, wrong), (0.923, 0.912), eps=0.003)
 

@@ -119,59 +119,6 @@ def test_own_keys_join_the_queue_only_after_the_loss():
     got.total.backward()                         # writing into the queue broke no graph
 
 
-def test_the_queue_needs_no_second_normalisation():
-    from di3cl.losses import info_nce, unit_info_nce, unit_vectors
-
-    for dtype, eps in ((torch.float64, 1e-14), (torch.float32, 1e-6)):
-        queue = tiny().queues["image"].to(dtype)
-        queue.push(100 * torch.randn(64, 16, generator=seeded(1), dtype=dtype))
-        q, k = (torch.randn(8, 16, generator=seeded(s), dtype=dtype) for s in (2, 3))
-        fast = unit_info_nce(unit_vectors(q), unit_vectors(k), queue.keys)
-        test_close(fast, info_nce(q, k, queue.keys), eps=eps)
-
-
-def test_losses_are_float32_under_autocast():
-    for contour in ("published", "map"):
-        exact, rough = tiny(contour=contour), tiny(contour=contour)
-        x = batch() | dict(valid=torch.zeros(4, 3, dtype=torch.bool))
-        for x in (batch(), x):                             # with boxes, and without any
-            want = exact(**x)
-            with torch.autocast("cpu", torch.bfloat16):
-                got = rough(**x)
-            assert all(v.dtype == torch.float32 for v in got)
-            test_close(torch.stack(got), torch.stack(want), eps=0.1)
-        assert rough.queues["image"].keys.dtype == torch.float32
-
-
-def test_twin_is_a_moving_average_with_its_own_statistics():
-    model, path = tiny(momentum=0.9), []
-    start = copy.deepcopy(list(model.twin.parameters()))
-    learning = [p for p in model.parameters() if p.requires_grad]
-    opt = torch.optim.SGD(learning, lr=0.1)
-    for step in range(3):
-        path.append(copy.deepcopy(list(model.online.parameters())))  # as the twin moves
-        model(**batch(seed=step)).total.backward()
-        opt.step()
-        opt.zero_grad()
-    for i, p in enumerate(model.twin.parameters()):
-        pulled = 0.81 * path[0][i] + 0.9 * path[1][i] + path[2][i]
-        test_close(p, 0.9**3 * start[i] + 0.1 * pulled, eps=1e-5)
-        assert p.grad is None and not p.requires_grad
-    a, b = model.online.encoder.bn1, model.twin.encoder.bn1
-    test_eq((a.num_batches_tracked.item(), b.num_batches_tracked.item()), (3, 3))
-    assert not torch.equal(a.running_mean, b.running_mean)
-
-
-def test_eval_mode_changes_nothing():
-    for contour in ("published", "map"):
-        model = tiny(contour=contour).eval()
-        before = copy.deepcopy(model.state_dict())
-        first, second = model(**batch()), model(**batch())
-        test_eq([v.item() for v in first], [v.item() for v in second])
-        for k, v in model.state_dict().items():
-            assert torch.equal(v, before[k]), k
-
-
 def part_of(name):
     "The part of a model that a parameter belongs to."
     return name.removeprefix("online.").removeprefix("encoder.").split(".")[0]
@@ -221,25 +168,6 @@ def test_batches_without_boxes_train_on():
             for k, v in model.online.region.state_dict().items():
                 assert torch.equal(v, before[k]), k
     assert model.eval()(**x).region > 0                           # one, in eval mode
-
-
-def test_two_boxes_are_enough():
-    x, number = batch(), torch.arange(12).reshape(4, 3)
-    x["valid"] = (number == 0) | (number == 6)
-    assert tiny()(**x).region > 0
-
-
-def test_model_refuses_by_name():
-    with expect_fail(ValueError, contains="'published' or 'map'"):
-        tiny(contour="edges")
-    with expect_fail(ValueError, contains="image, contour, region"):
-        tiny(loss_weights=(1, 1))
-    for wrong in ((0, 0, 0), (1, torch.nan, 1)):
-        with expect_fail(ValueError, contains="one of them positive"):
-            tiny(loss_weights=wrong)
-    x = batch() | dict(params2=None)
-    with expect_fail(ValueError, contains="params1 and params2"):
-        tiny(contour="map")(**x)
 
 
 def patterns(n, generator):
@@ -313,8 +241,97 @@ def test_the_solutions_of_this_page_are_right():
     start = math.log(1 + 65_536 * math.exp(-5))
     test_close(start, 6.1, eps=.01)
     test_close(0.8 * start + 0.2 * start + 5 * 2, 16.1, eps=.01)
-    model = tiny(loss_weights=(1, 0, 0))
-    model(**batch()).total.backward()
-    learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    idle = {part_of(n) for n, p in learning.items() if p.grad is None}
-    test_eq(idle, {"contour", "region", "predictor"})
+
+    def pull(weights):
+        model, x = tiny(loss_weights=weights), batch(n=16)
+        x["view1"], x["view2"] = patterns(16, seeded(5))
+        model(**x).total.backward()
+        gradients = [p.grad.flatten() for p in model.encoder.layer4.parameters()]
+        return torch.cat(gradients).norm().item()
+
+    assert 5 < pull((0, 0, 5.)) / pull((.8, 0, 0)) < 12
+    model, sides = tiny(stride=16).eval(), []
+    land = simulate(8, size=96, seed=5).image
+    contract = Preprocess.fit(land, "db")
+    for seed in range(24):
+        g = seeded(seed)
+        v = make_views(land, "db", contract, 64, generator=g)
+        b = sample_boxes(v.params1, v.params2, 64, n_boxes=4, min_size=16, generator=g)
+        there = model(v.view1, v.view2, b.view1, b.view2, b.valid)
+        back = model(v.view2, v.view1, b.view2, b.view1, b.valid)
+        sides.append(torch.stack([torch.stack(there), torch.stack(back)]).detach())
+    gaps = torch.stack(sides).diff(dim=1)[:, 0]
+    assert (gaps.abs().mean(0) > 0.001).all()
+    assert (gaps.mean(0).abs() < 3 * gaps.std(0) / 24 ** 0.5).all()
+
+
+def test_twin_is_a_moving_average_with_its_own_statistics():
+    model, path = tiny(momentum=0.9), []
+    start = copy.deepcopy(list(model.twin.parameters()))
+    learning = [p for p in model.parameters() if p.requires_grad]
+    opt = torch.optim.SGD(learning, lr=0.1)
+    for step in range(3):
+        path.append(copy.deepcopy(list(model.online.parameters())))  # as the twin moves
+        model(**batch(seed=step)).total.backward()
+        opt.step()
+        opt.zero_grad()
+    for i, p in enumerate(model.twin.parameters()):
+        pulled = 0.81 * path[0][i] + 0.9 * path[1][i] + path[2][i]
+        test_close(p, 0.9**3 * start[i] + 0.1 * pulled, eps=1e-5)
+        assert p.grad is None and not p.requires_grad
+    a, b = model.online.encoder.bn1, model.twin.encoder.bn1
+    test_eq((a.num_batches_tracked.item(), b.num_batches_tracked.item()), (3, 3))
+    assert not torch.equal(a.running_mean, b.running_mean)
+
+
+def test_eval_mode_changes_nothing():
+    for contour in ("published", "map"):
+        model = tiny(contour=contour).eval()
+        before = copy.deepcopy(model.state_dict())
+        first, second = model(**batch()), model(**batch())
+        test_eq([v.item() for v in first], [v.item() for v in second])
+        for k, v in model.state_dict().items():
+            assert torch.equal(v, before[k]), k
+
+
+def test_the_queue_needs_no_second_normalisation():
+    from di3cl.losses import info_nce, unit_info_nce, unit_vectors
+
+    for dtype, eps in ((torch.float64, 1e-14), (torch.float32, 1e-6)):
+        queue = tiny().queues["image"].to(dtype)
+        queue.push(100 * torch.randn(64, 16, generator=seeded(1), dtype=dtype))
+        q, k = (torch.randn(8, 16, generator=seeded(s), dtype=dtype) for s in (2, 3))
+        fast = unit_info_nce(unit_vectors(q), unit_vectors(k), queue.keys)
+        test_close(fast, info_nce(q, k, queue.keys), eps=eps)
+
+
+def test_losses_are_float32_under_autocast():
+    for contour in ("published", "map"):
+        exact, rough = tiny(contour=contour), tiny(contour=contour)
+        x = batch() | dict(valid=torch.zeros(4, 3, dtype=torch.bool))
+        for x in (batch(), x):                             # with boxes, and without any
+            want = exact(**x)
+            with torch.autocast("cpu", torch.bfloat16):
+                got = rough(**x)
+            assert all(v.dtype == torch.float32 for v in got)
+            test_close(torch.stack(got), torch.stack(want), eps=0.1)
+        assert rough.queues["image"].keys.dtype == torch.float32
+
+
+def test_two_boxes_are_enough():
+    x, number = batch(), torch.arange(12).reshape(4, 3)
+    x["valid"] = (number == 0) | (number == 6)
+    assert tiny()(**x).region > 0
+
+
+def test_model_refuses_by_name():
+    with expect_fail(ValueError, contains="'published' or 'map'"):
+        tiny(contour="edges")
+    with expect_fail(ValueError, contains="image, contour, region"):
+        tiny(loss_weights=(1, 1))
+    for wrong in ((0, 0, 0), (1, torch.nan, 1)):
+        with expect_fail(ValueError, contains="one of them positive"):
+            tiny(loss_weights=wrong)
+    x = batch() | dict(params2=None)
+    with expect_fail(ValueError, contains="params1 and params2"):
+        tiny(contour="map")(**x)

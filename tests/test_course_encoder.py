@@ -34,111 +34,6 @@ def test_stages_have_their_strides_and_widths():
         assert e.training and e.bn1.num_batches_tracked == 1   # making it left no trace
 
 
-def test_summed_kernel_answers_like_the_copies():
-    def conv(w):
-        copies = z.expand(-1, w.shape[1], -1, -1)
-        return nn.functional.conv2d(copies, w, stride=2, padding=3)
-
-    rgb = torch.randn(64, 3, 7, 7, generator=seeded(1)).double()
-    z = torch.randn(2, 1, 32, 32, generator=seeded(2)).double()
-    for c in range(1, 13):
-        test_close(conv(fold_conv1(rgb, c)), conv(rgb), eps=1e-9)
-    assert fold_conv1(rgb, 3) is rgb
-
-
-def test_three_imagenet_normalisations_differ_from_one_by_a_constant():
-    def conv(x, w):
-        return nn.functional.conv2d(x, w, stride=2, padding=3)
-
-    m = torch.tensor([.485, .456, .406])[:, None, None]
-    s = torch.tensor([.229, .224, .225])[:, None, None]
-    w = torch.randn(64, 3, 7, 7, generator=seeded(1))
-    x = torch.rand(1, 1, 64, 64, generator=seeded(2))
-    published = conv((x - m) / s, w)
-    one = conv((x - .449) / .226, (w * .226 / s).sum(1, keepdim=True))
-    constant = ((.449 - m) / s * w).sum((1, 2, 3))[:, None, None]
-    inside = (..., slice(2, -2), slice(2, -2))               # the edge sees the padding
-    test_close(published[inside], (one + constant)[inside], eps=1e-4)
-    assert (published - one - constant).abs().max() > 0.1     # and there the two differ
-
-
-def test_encoder_is_torchvisions_resnet():
-    for arch in ("resnet18", "resnet50"):
-        theirs = torchvision.models.get_model(arch, weights=None, num_classes=7).eval()
-        ours = Encoder(arch, in_channels=3, weights=theirs.state_dict()).eval()
-        x = torch.randn(2, 3, 64, 64, generator=seeded(0))
-        assert torch.equal(theirs.fc(pool(ours(x)[3])), theirs(x))
-        test_eq(ours.widths[3], theirs.fc.in_features)
-        gone = set(theirs.state_dict()) - set(ours.state_dict())
-        test_eq(gone, {"fc.weight", "fc.bias"})
-
-
-def test_folded_weights_answer_the_same_to_a_copied_image():
-    theirs = torchvision.models.resnet18(weights=None).eval()
-    for m in theirs.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.running_mean.normal_(generator=seeded(2))
-            m.running_var.uniform_(.5, 2, generator=seeded(3))
-    state = copy.deepcopy(theirs.state_dict())
-    theirs.double()
-    z = torch.randn(2, 1, 64, 64, dtype=torch.float64, generator=seeded(4))
-    want = theirs(z.expand(-1, 3, -1, -1))
-    for c in range(1, 13):
-        e = Encoder("resnet18", c, weights=state).double().eval()
-        got = theirs.fc(pool(e(z.expand(-1, c, -1, -1))[3]))
-        test_close(got, want, eps=1e-4)               # kernels are rounded to float32
-    assert torch.equal(Encoder("resnet18", 3, weights=state).conv1.weight,
-                       state["conv1.weight"])
-
-
-def test_encoder_refuses_by_name():
-    with expect_fail(ValueError, contains=", ".join(ARCHS)):
-        Encoder("vgg16")
-    with expect_fail(ValueError, contains="1 to 12"):
-        Encoder("resnet10", in_channels=13)
-    with expect_fail(ValueError, contains="state dict"):
-        Encoder("resnet18", weights="weights.pth")
-    with expect_fail(ValueError, contains="no ImageNet weights for resnet10"):
-        Encoder("resnet10", weights="imagenet")
-    state = Encoder("resnet18").state_dict()
-    with expect_fail(ValueError, contains="missing (first: layer1.0.conv3.weight)"):
-        Encoder("resnet50", weights=state)
-    state["conv1.weight"] = state["conv1.weight"][:32]
-    with expect_fail(ValueError, contains="weight is (32, 1, 7, 7), not (64, 1, 7, 7)"):
-        Encoder("resnet18", weights=state)
-
-
-def test_imagenet_weights_are_fetched_and_folded():
-    theirs = torchvision.models.resnet18(weights=None).state_dict()
-    download = "torchvision.models._api.load_state_dict_from_url"
-    with patch(download, return_value=theirs) as fetch:
-        e = Encoder("resnet18", 1, weights="imagenet")
-    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
-    test_eq(fetch.call_args.args[0], url)
-    test_close(e.conv1.weight, theirs["conv1.weight"].sum(1, keepdim=True), eps=1e-6)
-    assert torch.equal(e.layer4[1].conv2.weight, theirs["layer4.1.conv2.weight"])
-    offline = "come from download.pytorch.org, and cannot be had (no route)"
-    with patch(download, side_effect=OSError("no route")):
-        with expect_fail(OSError, contains=offline):
-            Encoder("resnet18", 1, weights="imagenet")
-    with patch(download, side_effect=RuntimeError("failed finding central directory")):
-        with expect_fail(OSError, contains="be had (failed finding central directory)"):
-            Encoder("resnet18", 1, weights="imagenet")
-
-
-def test_stride_16_keeps_names_and_doubles_the_last_map():
-    x = torch.randn(1, 1, 64, 64, generator=seeded(0))
-    for arch in ("resnet10", "resnet50"):
-        torch.manual_seed(0)
-        coarse = Encoder(arch, stride=32).eval()
-        fine = Encoder(arch, stride=16, weights=coarse.state_dict()).eval()
-        for a, b in zip(coarse(x)[:3], fine(x)[:3]):
-            assert torch.equal(a, b)
-        test_eq((coarse(x)[3].shape[2], fine(x)[3].shape[2]), (2, 4))
-    with expect_fail(ValueError, contains="16 or 32"):
-        Encoder("resnet10", stride=8)
-
-
 def test_heads_have_the_published_sizes():
     def linear(a, b):
         return a * b + b
@@ -179,6 +74,60 @@ def test_twin_keeps_its_own_batch_statistics():
     assert all(p.requires_grad for p in online.parameters())
 
 
+def test_queue_is_a_ring_that_takes_any_batch():
+    queue = Queue(10, 4, generator=seeded(0))
+    reference = deque(queue.keys.clone(), maxlen=10)
+    for step, n in enumerate((3, 10, 1, 0, 7, 25, 4, 9)):
+        keys = torch.randn(n, 4, generator=seeded(step)) * 10
+        queue.push(keys)
+        reference.extend(keys / keys.norm(dim=1, keepdim=True))
+        oldest_first = queue.keys.roll(-queue.pointer.item(), 0)
+        test_close(oldest_first, torch.stack(tuple(reference)), eps=1e-6)
+
+
+def test_queue_is_part_of_the_state_and_of_no_gradient():
+    queue, copied = (Queue(8, 4, generator=seeded(s)) for s in (0, 1))
+    test_close(queue.keys.norm(dim=1), torch.ones(8), eps=1e-6)
+    assert torch.equal(queue.keys, Queue(8, 4, generator=seeded(0)).keys)
+    assert not torch.equal(queue.keys, copied.keys)
+    queue.push(torch.randn(5, 4, requires_grad=True))
+    test_eq(set(queue.state_dict()), {"keys", "pointer"})
+    test_eq((list(queue.parameters()), queue.keys.requires_grad), ([], False))
+    copied.load_state_dict(queue.state_dict())
+    for q in (queue, copied):
+        q.push(torch.ones(5, 4))
+    assert torch.equal(queue.keys, copied.keys)
+    assert torch.equal(queue.pointer, copied.pointer)
+
+
+def test_summed_kernel_answers_like_the_copies():
+    def conv(w):
+        copies = z.expand(-1, w.shape[1], -1, -1)
+        return nn.functional.conv2d(copies, w, stride=2, padding=3)
+
+    rgb = torch.randn(64, 3, 7, 7, generator=seeded(1)).double()
+    z = torch.randn(2, 1, 32, 32, generator=seeded(2)).double()
+    for c in range(1, 13):
+        test_close(conv(fold_conv1(rgb, c)), conv(rgb), eps=1e-9)
+    assert fold_conv1(rgb, 3) is rgb
+
+
+def test_three_imagenet_normalisations_differ_from_one_by_a_constant():
+    def conv(x, w):
+        return nn.functional.conv2d(x, w, stride=2, padding=3)
+
+    m = torch.tensor([.485, .456, .406])[:, None, None]
+    s = torch.tensor([.229, .224, .225])[:, None, None]
+    w = torch.randn(64, 3, 7, 7, generator=seeded(1))
+    x = torch.rand(1, 1, 64, 64, generator=seeded(2))
+    published = conv((x - m) / s, w)
+    one = conv((x - .449) / .226, (w * .226 / s).sum(1, keepdim=True))
+    constant = ((.449 - m) / s * w).sum((1, 2, 3))[:, None, None]
+    inside = (..., slice(2, -2), slice(2, -2))               # the edge sees the padding
+    test_close(published[inside], (one + constant)[inside], eps=1e-4)
+    assert (published - one - constant).abs().max() > 0.1     # and there the two differ
+
+
 def encode(net, x, order, shares=1):
     "Shuffle, encode in shares, pool, sort back."
     parts = [pool(net(x[some])[3]) for some in order.chunk(shares)]
@@ -190,6 +139,93 @@ def test_shuffling_within_one_process_changes_nothing():
     x = torch.randn(8, 1, 64, 64, dtype=torch.float64, generator=seeded(0))
     order = torch.randperm(8, generator=seeded(1))
     test_close(encode(net, x, order), pool(net(x)[3]), eps=1e-10)
+
+
+def test_the_solutions_of_this_page_are_right():
+    test_close((65536 // 256, 0.999 ** 256, 0.99 ** 256), (256, 0.774, 0.076), eps=1e-3)
+    heads = (mlp(2048, 2048, 128), mlp(1024, 2048, 128), mlp(2048, 2048, 128, bn=True),
+             mlp(128, 2048, 128, bn=True))
+    away, encoder = sum(map(count, heads)), count(Encoder("resnet50", 1))
+    test_eq(round(encoder / 1e6, 1), 23.5)
+    test_eq((round(away / 1e6, 1), round((away + encoder) / 1e6, 1)), (11.8, 35.3))
+    test_eq([round(-math.log(2) / math.log(m)) for m in (.999, .99)], [693, 69])
+
+
+def test_encoder_is_torchvisions_resnet():
+    for arch in ("resnet18", "resnet50"):
+        theirs = torchvision.models.get_model(arch, weights=None, num_classes=7).eval()
+        ours = Encoder(arch, in_channels=3, weights=theirs.state_dict()).eval()
+        x = torch.randn(2, 3, 64, 64, generator=seeded(0))
+        assert torch.equal(theirs.fc(pool(ours(x)[3])), theirs(x))
+        test_eq(ours.widths[3], theirs.fc.in_features)
+        gone = set(theirs.state_dict()) - set(ours.state_dict())
+        test_eq(gone, {"fc.weight", "fc.bias"})
+
+
+def test_folded_weights_answer_the_same_to_a_copied_image():
+    theirs = torchvision.models.resnet18(weights=None).eval()
+    for m in theirs.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(generator=seeded(2))
+            m.running_var.uniform_(.5, 2, generator=seeded(3))
+    state = copy.deepcopy(theirs.state_dict())
+    theirs.double()
+    z = torch.randn(2, 1, 64, 64, dtype=torch.float64, generator=seeded(4))
+    want = theirs(z.expand(-1, 3, -1, -1))
+    for c in range(1, 13):
+        e = Encoder("resnet18", c, weights=state).double().eval()
+        got = theirs.fc(pool(e(z.expand(-1, c, -1, -1))[3]))
+        test_close(got, want, eps=1e-4)               # kernels are rounded to float32
+    assert torch.equal(Encoder("resnet18", 3, weights=state).conv1.weight,
+                       state["conv1.weight"])
+
+
+def test_stride_16_keeps_names_and_doubles_the_last_map():
+    x = torch.randn(1, 1, 64, 64, generator=seeded(0))
+    for arch in ("resnet10", "resnet50"):
+        torch.manual_seed(0)
+        coarse = Encoder(arch, stride=32).eval()
+        fine = Encoder(arch, stride=16, weights=coarse.state_dict()).eval()
+        for a, b in zip(coarse(x)[:3], fine(x)[:3]):
+            assert torch.equal(a, b)
+        test_eq((coarse(x)[3].shape[2], fine(x)[3].shape[2]), (2, 4))
+    with expect_fail(ValueError, contains="16 or 32"):
+        Encoder("resnet10", stride=8)
+
+
+def test_encoder_refuses_by_name():
+    with expect_fail(ValueError, contains=", ".join(ARCHS)):
+        Encoder("vgg16")
+    with expect_fail(ValueError, contains="1 to 12"):
+        Encoder("resnet10", in_channels=13)
+    with expect_fail(ValueError, contains="state dict"):
+        Encoder("resnet18", weights="weights.pth")
+    with expect_fail(ValueError, contains="no ImageNet weights for resnet10"):
+        Encoder("resnet10", weights="imagenet")
+    state = Encoder("resnet18").state_dict()
+    with expect_fail(ValueError, contains="missing (first: layer1.0.conv3.weight)"):
+        Encoder("resnet50", weights=state)
+    state["conv1.weight"] = state["conv1.weight"][:32]
+    with expect_fail(ValueError, contains="weight is (32, 1, 7, 7), not (64, 1, 7, 7)"):
+        Encoder("resnet18", weights=state)
+
+
+def test_imagenet_weights_are_fetched_and_folded():
+    theirs = torchvision.models.resnet18(weights=None).state_dict()
+    download = "torchvision.models._api.load_state_dict_from_url"
+    with patch(download, return_value=theirs) as fetch:
+        e = Encoder("resnet18", 1, weights="imagenet")
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    test_eq(fetch.call_args.args[0], url)
+    test_close(e.conv1.weight, theirs["conv1.weight"].sum(1, keepdim=True), eps=1e-6)
+    assert torch.equal(e.layer4[1].conv2.weight, theirs["layer4.1.conv2.weight"])
+    offline = "come from download.pytorch.org, and cannot be had (no route)"
+    with patch(download, side_effect=OSError("no route")):
+        with expect_fail(OSError, contains=offline):
+            Encoder("resnet18", 1, weights="imagenet")
+    with patch(download, side_effect=RuntimeError("failed finding central directory")):
+        with expect_fail(OSError, contains="be had (failed finding central directory)"):
+            Encoder("resnet18", 1, weights="imagenet")
 
 
 def test_rows_change_places_between_processes_and_come_back():
@@ -217,52 +253,7 @@ def test_rows_change_places_between_processes_and_come_back():
         assert stays(alone) is alone
 
 
-def test_queue_is_a_ring_that_takes_any_batch():
-    queue = Queue(10, 4, generator=seeded(0))
-    reference = deque(queue.keys.clone(), maxlen=10)
-    for step, n in enumerate((3, 10, 1, 0, 7, 25, 4, 9)):
-        keys = torch.randn(n, 4, generator=seeded(step)) * 10
-        queue.push(keys)
-        reference.extend(keys / keys.norm(dim=1, keepdim=True))
-        oldest_first = queue.keys.roll(-queue.pointer.item(), 0)
-        test_close(oldest_first, torch.stack(tuple(reference)), eps=1e-6)
-
-
 def test_queue_never_waits_for_the_device():
     queue = Queue(8, 4).to("meta")
     for n in (3, 8, 20):
         queue.push(torch.empty(n, 4, device="meta"))
-
-
-def test_queue_is_part_of_the_state_and_of_no_gradient():
-    queue, copied = (Queue(8, 4, generator=seeded(s)) for s in (0, 1))
-    test_close(queue.keys.norm(dim=1), torch.ones(8), eps=1e-6)
-    assert torch.equal(queue.keys, Queue(8, 4, generator=seeded(0)).keys)
-    assert not torch.equal(queue.keys, copied.keys)
-    queue.push(torch.randn(5, 4, requires_grad=True))
-    test_eq(set(queue.state_dict()), {"keys", "pointer"})
-    test_eq((list(queue.parameters()), queue.keys.requires_grad), ([], False))
-    copied.load_state_dict(queue.state_dict())
-    for q in (queue, copied):
-        q.push(torch.ones(5, 4))
-    assert torch.equal(queue.keys, copied.keys)
-    assert torch.equal(queue.pointer, copied.pointer)
-
-
-def test_oldest_key_is_three_quarters_current():
-    test_close((65536 // 256, 0.999 ** 256, 0.99 ** 256), (256, 0.774, 0.076), eps=1e-3)
-
-
-def test_the_solutions_of_this_page_are_right():
-    def linear(a, b):
-        return a * b + b
-
-    heads = (linear(2048, 2048) + linear(2048, 128)                   # global
-             + linear(1024, 2048) + linear(2048, 128)                 # shallow
-             + linear(2048, 2048) + 2 * 2048 + linear(2048, 128)      # region
-             + linear(128, 2048) + 2 * 2048 + linear(2048, 128))      # predictor
-    encoder = count(Encoder("resnet50", 1))
-    test_close(encoder / 1e6, 23.5, eps=.01)
-    test_close(heads / 1e6, 11.8, eps=.02)
-    test_close(heads / (heads + encoder), 1 / 3, eps=.005)
-    test_eq(round(math.log(.1) / math.log(.99)), 229)

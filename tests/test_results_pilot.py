@@ -41,8 +41,9 @@ def test_pre_training_helps_on_simulated_land_only():
     test_eq(both(fitted, "landcover", "random"), [0, 0])
 
 
-def test_the_road_guide_and_this_page_do_not_contradict_each_other():
-    want = dict(arm="region 0.5", task="road", labels=8, score=SCORES["road"], way="frozen")
+def test_the_road_guide_does_not_contradict_this_page():
+    want = dict(arm="region 0.5", task="road", labels=8, score=SCORES["road"],
+                way="frozen")
     row = next(r for r in ROWS if want.items() <= r.items())
     value, low, high = row["over random"]
     assert abs(value) < .005 and low < -.05 and high > .05

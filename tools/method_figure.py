@@ -112,7 +112,8 @@ def main():
         if k == 0:
             ax.set_title("3  three questions, one loss", fontsize=TEXT, loc="left")
     for x, words, colour in ((.35, "same number: same ground", ".35"),
-                             (.62, "query (view 1)", BLUE), (.765, "key (view 2)", ORANGE),
+                             (.62, "query (view 1)", BLUE),
+                             (.765, "key (view 2)", ORANGE),
                              (.89, "earlier keys", ".45")):
         fig.text(x, .03, words, fontsize=TEXT - 1, color=colour)
     out = ROOT / "nbs/images/method.png"
