@@ -137,7 +137,7 @@ def pad_mirrored(tile,  # (C, H, W), at least half as large as `size` each way
         return tile
     return torch.nn.functional.pad(tile, (0, right, 0, below), mode="reflect")
 
-# %% ../nbs/library/data/tiles.ipynb #8f984925
+# %% ../nbs/library/data/tiles.ipynb #7f9f9e83
 def read_facts(path,       # of an image
                unit=None,  # as `read_sar` takes it
                bands=None, # as well
@@ -169,10 +169,9 @@ def _is_grey(src, bands):
     "Are three bands equal? One colour in the middle says nothing: look at all of it."
     h, w = min(64, src.height), min(64, src.width)
     middle = Window((src.width - w) // 2, (src.height - h) // 2, w, h)
-    for box in (middle, pixel_window(src)):
-        x = src.read(bands, window=box)
-        if (x != x[0, 0, 0]).any():
-            break
+    x = src.read(bands, window=middle)
+    if x.min() == x.max():
+        x = src.read(bands)
     return (x == x[:1]).all()
 
 # %% ../nbs/library/data/tiles.ipynb #092a5c99
@@ -232,7 +231,10 @@ def _look(self: FolderTiles):
             if row[0] != stamp:
                 row = [stamp, read_facts(path, *self.declared, names)]
             *found, kind = row[1]
-            self._check_size(path, *found)
+            if min(found[:2]) < self.least:
+                raise SarError(
+                    f"{path}: {found[0]} x {found[1]} pixels, but {self.least} are "
+                    "needed each way. Choose a smaller tile and view, or remove it.")
             self.kind = self.kind or kind
             check_same_kind(self.folder, path, kind, self.kind)
             new[str(path)] = row
@@ -247,12 +249,6 @@ def _look(self: FolderTiles):
         save_cache(name, {path: row for path, row in new.items()
                           if max(changed for *_, changed, _ in row[0][1:]) < settled})
     return facts
-
-@patch
-def _check_size(self: FolderTiles, path, height, width, _):
-    if min(height, width) < self.least:
-        raise SarError(f"{path}: {height} x {width} pixels, but {self.least} are "
-                       "needed each way. Choose a smaller tile and view, or remove it.")
 
 # %% ../nbs/library/data/tiles.ipynb #6688d62d
 def check_same_kind(folder, # where the images lie

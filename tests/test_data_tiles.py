@@ -334,10 +334,11 @@ def test_open_tiles_knows_its_sources():
     tiles = open_tiles(coded_folder(), 64, "intensity", bands=1, nodata=0)
     test_eq((tiles.declared, tiles.nodata), (("intensity", 1), 0))
     pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
-    from di3cl.store import create, pack, write_shard
+    from di3cl.store import create, pack, write_shard, write_sums
     store = Path(tempfile.mkdtemp()) / "store"
     create(store, unit="db", channels=["VV"], size=64)
-    write_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), [{}] * 2)
+    sums = write_shard(store, "one", pack(torch.zeros(2, 1, 64, 64), "db"), [{}] * 2)
+    write_sums(store, sums, more=True)
     tiles = open_tiles(store, 32)
     test_is(type(tiles), StoreTiles)
     test_eq(tiles.batch([0, 1]).shape, (2, 1, 32, 32))
