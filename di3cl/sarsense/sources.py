@@ -159,7 +159,7 @@ def read_settings(*sources,     # one .toml, or rasters, folders and globs
 # %% ../../nbs/library/sarsense/sources.ipynb #3fc6169d
 def expand(path):   # of a source: a file, a folder, a glob or an address
     "Return what is there, sorted; a folder that is there is no pattern: `in [2020]/*`."
-    if is_address(path) or os.path.exists(path):
+    if is_address(path) or os.path.exists(path or "."):
         return [path]
     folder = next(p for p in Path(path).parents if p.exists())
     pattern = Path(glob.escape(str(folder)), Path(path).relative_to(folder))
