@@ -265,7 +265,7 @@ def _cut_part(data, valid, unit, place, header, source, s):
 # %% ../../nbs/library/sarsense/cutting.ipynb #391f37c7
 def _describe(x, y, unit, corners, header, source, step):
     "Return the columns of the manifest that a scene decides: values, or one for all."
-    crs = header.raster.crs or header.raster.gcps[1]
+    crs = header.raster.place_crs or header.raster.crs
     row, col = corners.T
     west, south, east, north = bounds(header.raster, row, col, step)
     return {

@@ -384,7 +384,7 @@ def _check_place(path, headers, source):
                            "so their bands do not lie on each other")
     placed = bool(np.isfinite(corners).all())
     if not placed and source.crs:
-        why = "its map coordinates lead to no place on Earth" if first.placed else (
+        why = "its map coordinates lead to no place on Earth" if first.crs else (
             "no map coordinates (CRS, ground control points or RPC)")
         raise SarError(f"{path}: {why}; give it some, or say crs = false in the "
                        f"settings of {source.name!r}")
