@@ -6,10 +6,9 @@ Docs: https://di3cl.github.io/di3cl/library/train/devices.html.md"""
 
 # %% auto #0
 __all__ = ['AMP', 'pick_device', 'has_bf16', 'pick_amp', 'describe', 'check_compile',
-           'compile_networks', 'out_of_memory', 'memory_advice', 'explain_memory']
+           'compile_networks', 'out_of_memory', 'explain_memory']
 
 # %% ../../nbs/library/train/devices.ipynb #d42e94b1
-import re
 from contextlib import contextmanager
 
 import torch
@@ -90,35 +89,16 @@ def out_of_memory(error):   # an exception
     known = torch.OutOfMemoryError, MemoryError
     return isinstance(error, known) or "can't allocate memory" in str(error)
 
-def memory_advice(error,    # an error of memory
-                  batch,    # tiles in a step
-                  device):  # torch device
-    """One line: what was lacking, and how far to lower the batch: to a half at most,
-    and further where the numbers in the error show that half is too much."""
-    need, times = "", 2.0
-    if device.type == "cuda":
-        asked, held = _asked(str(error)), torch.cuda.memory_allocated(device) / 1e9
-        there = torch.cuda.mem_get_info(device)[1] / 1e9
-        times = max(times, (held + asked) / (0.9 * there))
-        need = (f" (it holds {held:.1f} GB of {there:.1f}, and asked for "
-                f"{asked:.1f} more)")
-    return (f"out of memory on {describe(device)}{need}: "
-            f"lower --batch from {batch} to {max(2, int(batch / times))}")
-
-def _asked(text):
-    "Gigabytes that an error says were asked for."
-    found = re.search(r"allocate ([\d.]+) (GiB|MiB)", text)
-    units = dict(GiB=2**30, MiB=2**20)
-    return float(found[1]) * units[found[2]] / 1e9 if found else 0
-
 # %% ../../nbs/library/train/devices.ipynb #81d00001
 @contextmanager
 def explain_memory(batch,    # tiles in a step
                    device):  # torch device
-    "Turn an error of memory into a `SarError` with `memory_advice`."
+    "Turn an error of memory into a `SarError` that says how far to lower the batch."
     try:
         yield
     except (RuntimeError, MemoryError) as e:
         if not out_of_memory(e):
             raise
-        raise SarError(memory_advice(e, batch, device)) from e
+        said = f" ({e!s:.120})" if str(e) else ""
+        raise SarError(f"out of memory on {describe(device)}{said}: lower --batch from "
+                       f"{batch}, say to {max(2, batch // 2)}") from e
