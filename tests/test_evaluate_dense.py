@@ -165,6 +165,33 @@ def test_streamed_confusions_are_those_of_the_maps():
     test_eq(miou(grouped), miou(c))
 
 
+from di3cl.evaluate.metrics import boundary_map, buffered_counts
+
+def contour_counts(
+    strength,       # (n, H, W) contour maps
+    label,          # (n, H, W) class numbers
+    tolerance=2,    # pixels
+    levels=32,      # thresholds
+):
+    """Count as `metrics.buffered_counts` does, at each threshold: (n, levels, 4).
+
+    Thresholds fall from high to low. Add the counts over scenes."""
+    border = boundary_map(label)
+    shares = torch.linspace(1, 0, levels + 1, device=strength.device)[1:]
+    counts = [buffered_counts(border, strength >= t, tolerance)
+              for t in strength.quantile(shares)]
+    return torch.stack(counts, 1)
+
+
+def average_precision(
+    counts,    # (n, levels, 4), of `contour_counts`
+):
+    "Average precision over recall, all scenes together."
+    found, truth, right, said = counts.sum(0).double().unbind(-1)
+    gained = (found / truth).diff(prepend=found.new_zeros(1))
+    return float(gained @ (right / said))
+
+
 def test_average_precision_knows_perfect_useless_and_misplaced_maps():
     from di3cl.evaluate.metrics import boundary_map, dilate
 

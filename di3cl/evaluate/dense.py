@@ -7,8 +7,7 @@ Docs: https://di3cl.github.io/di3cl/library/evaluate/dense.html.md"""
 # %% auto #0
 __all__ = ['Stages', 'stage_maps', 'on_grid', 'features_at', 'sample_pixels',
            'local_statistics', 'encoder_reader', 'statistics_reader', 'Pixels',
-           'collect_pixels', 'fit_pixels', 'predict_pixels', 'map_confusions', 'miou',
-           'contour_counts', 'average_precision']
+           'collect_pixels', 'fit_pixels', 'predict_pixels', 'map_confusions', 'miou']
 
 # %% ../../nbs/library/evaluate/dense.ipynb #0fb1aace
 from typing import NamedTuple
@@ -16,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from .metrics import (
-    boundary_map, buffered_counts, segmentation_report, tile_confusions)
+from .metrics import segmentation_report, tile_confusions
 from .probe import PROBES
 from ..files import SarError
 
@@ -226,28 +224,3 @@ def miou(
 ):
     "Mean intersection over union of what the groups hold together."
     return segmentation_report(confusions.sum(0)).miou
-
-# %% ../../nbs/library/evaluate/dense.ipynb #1c03a034
-def contour_counts(
-    strength,       # (n, H, W) contour maps
-    label,          # (n, H, W) class numbers
-    tolerance=2,    # pixels
-    levels=32,      # thresholds
-):
-    """Count as `metrics.buffered_counts` does, at each threshold: (n, levels, 4).
-
-    Thresholds fall from high to low. Add the counts over scenes."""
-    border = boundary_map(label)
-    shares = torch.linspace(1, 0, levels + 1, device=strength.device)[1:]
-    counts = [buffered_counts(border, strength >= t, tolerance)
-              for t in strength.quantile(shares)]
-    return torch.stack(counts, 1)
-
-
-def average_precision(
-    counts,    # (n, levels, 4), of `contour_counts`
-):
-    "Average precision over recall, all scenes together."
-    found, truth, right, said = counts.sum(0).double().unbind(-1)
-    gained = (found / truth).diff(prepend=found.new_zeros(1))
-    return float(gained @ (right / said))
