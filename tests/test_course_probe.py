@@ -111,6 +111,12 @@ def test_a_constant_feature_says_nothing():
     test_eq(fit_scaler(x)(torch.full((1, 2), 7.))[0, 1].item(), 0)  # on other rows, too
 
 
+def overall_accuracy(confusions):    # (groups, n, n)
+    "Share of all that is right."
+    c = confusions.sum(0)
+    return float(c.diagonal().sum() / c.sum())
+
+
 import pandas as pd
 
 from di3cl.evaluate.metrics import bootstrap_interval, segmentation_report

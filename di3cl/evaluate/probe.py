@@ -8,8 +8,8 @@ Docs: https://di3cl.github.io/di3cl/course/probe.html.md"""
 # %% auto #0
 __all__ = ['STRENGTHS', 'PROBES', 'Patches', 'cut_patches', 'balance', 'keep_common',
            'sim_patches', 'embed', 'image_statistics', 'knn', 'fit_scaler', 'fit_knn',
-           'choose_ridge', 'fit_linear', 'confusions', 'overall_accuracy',
-           'balanced_accuracy', 'score', 'gain', 'predict_patches']
+           'choose_ridge', 'fit_linear', 'confusions', 'balanced_accuracy', 'score',
+           'gain', 'predict_patches']
 
 # %% ../../nbs/course/10_probe.ipynb #6ad30089
 import warnings
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from ..encoder import pool
 from .metrics import (
-    bootstrap_gain, bootstrap_interval, segmentation_report, tile_confusions)
+    bootstrap_gain, bootstrap_interval, tile_confusions)
 from ..files import SarError
 from ..labels import by_group
 from ..scenes import TEST_START, simulate
@@ -73,7 +73,8 @@ def balance(
     "Draw at most `n` patches of every class. It caps the frequent ones only."
     order = torch.randperm(len(patches.y), generator=generator)
     y = patches.y[order]
-    return patches.take(torch.cat([order[y == c][:n] for c in y.unique()]))
+    rows = [order[y == c][:n] for c in y.unique()]
+    return patches.take(torch.cat([order[:0], *rows]))
 
 # %% ../../nbs/course/10_probe.ipynb #e92ac0b9
 def keep_common(
@@ -247,13 +248,6 @@ def confusions(
     n = n or int(max(test.y.max(), prediction.max())) + 1
     patches = tile_confusions(test.y[:, None], prediction[:, None], n)
     return by_group(patches, test.group)
-
-
-def overall_accuracy(
-    confusions,    # (groups, n, n)
-):
-    "Share of all that is right."
-    return segmentation_report(confusions.sum(0)).oa
 
 
 def balanced_accuracy(
