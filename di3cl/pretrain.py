@@ -58,14 +58,19 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean, std; of [0, 1]
 def fit_preprocess(tiles,    # a source of tiles
                    config):  # a Config
     """The contract for these tiles: physical units go to dB; clip and statistics of a
-    sample of 256, or ImageNet's statistics over the clip range, as published."""
+    sample of 256, or ImageNet's statistics over the range of a picture, as published.
+    """
     n = min(256, len(tiles))
     unit = "digital" if tiles.unit == "digital" else "db"
     ids = torch.linspace(0, len(tiles) - 1, n).long().tolist()
     sample = to_unit(tiles.batch(ids), tiles.unit, unit)
     _check_sample(sample, n)
     preprocess = Preprocess.fit(sample, unit, getattr(tiles, "names", None))
-    return _as_imagenet(preprocess) if config.grey_to_rgb else preprocess
+    if not config.grey_to_rgb:
+        return preprocess
+    dtype = getattr(tiles, "dtype", "uint8")       # a digital store is of bytes
+    picture = unit == "digital" and dtype == "uint8"
+    return _as_imagenet(preprocess, (0, 255) if picture else preprocess.clip)
 
 def _check_sample(sample, n):
     "Raise if there is nothing to learn from these tiles."
@@ -79,14 +84,14 @@ def _check_sample(sample, n):
                        "different values: masks or maps of classes are no radar "
                        "images. Give a folder of images, and keep masks elsewhere")
 
-def _as_imagenet(p):
-    "The clip range stretched to [0, 1], copied to three channels, as pictures are."
+def _as_imagenet(p, clip):
+    "This range stretched to [0, 1], copied to three channels, as pictures are."
     if len(p.channels) != 1:
         raise SarError(f"grey_to_rgb copies one channel to three, but these tiles have "
                        f"{len(p.channels)}: set grey_to_rgb=False and start='random'")
-    low, high = p.clip
+    low, high = clip
     mean, std = ([(high - low) * x for x in statistic] for statistic in IMAGENET)
-    return Preprocess(p.unit, [low + m for m in mean], std, p.clip, p.channels * 3)
+    return Preprocess(p.unit, [low + m for m in mean], std, clip, p.channels * 3)
 
 # %% ../nbs/course/09_pretrain.ipynb #5434c53e
 def seeded(device,    # torch device
@@ -318,13 +323,14 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
             check_compile(device)
         amp = pick_amp(amp, device)
         tiles = open_tiles(
-            data, c.tile, c.unit, seed, c.n_sim, c.channels, c.view, device)
+            data, c.tile, c.unit, seed, c.n_sim, c.channels, c.view, device,
+            bands=c.bands, nodata=c.nodata)
         preprocess = fit_preprocess(tiles, c)
         pairs = Pairs(tiles, preprocess, c, seed, device, 0, rank(), world_size())
         model = new_model(c, len(preprocess.channels), seed).to(device)
         record = describe_run(c, data, tiles, preprocess, seed, device, amp, compile)
         with open_run(out, record, resume) as record:
-            pairs.preprocess = Preprocess.from_dict(record["run"]["preprocess"])
+            pairs.preprocess = record.run.preprocess
             state = newest_checkpoint(out) if resume else None
             if compile:
                 torch.compiler.reset()   # what else was compiled here decides nothing
@@ -334,7 +340,7 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
                 save_weights(model, out / "weights.safetensors", pairs.preprocess,
                              config=asdict(c), data=str(data), seed=seed,
                              pairs=c.pairs, fingerprint=tiles.fingerprint)
-                plot_curves(out).savefig(out / "curves.png", dpi=110)
+                _save_curves(out)
     model = copy.deepcopy(model) if compile else model   # a copy is not compiled
     return model.eval(), pairs.preprocess
 
@@ -343,12 +349,15 @@ def _train(model, pairs, out, state, amp, cbs, checkpoint_seconds):
     "From the checkpoint, or the start, to the end."
     learn, seconds = make_learner(model, pairs, amp, cbs), 0.0
     if state:
-        tensors, pairs.start, info = state
-        seconds = info["seconds"]
+        tensors, pairs.start, state = state
+        if pairs.start > pairs.config.steps:
+            raise SarError(f"{out}: its checkpoint is of step {pairs.start}, and the "
+                           f"run has {pairs.config.steps}: it belongs to another")
+        seconds = state.seconds
         learn.create_opt()
         restore(tensors, model, learn.opt.opt)
-        if hasattr(learn, "loss_scale") and info["scaler"]:
-            learn.loss_scale.scaler.load_state_dict(info["scaler"])
+        if hasattr(learn, "loss_scale") and state.scaler:
+            learn.loss_scale.scaler.load_state_dict(state.scaler)
     if rank() == 0:
         _warn(pairs, out)
         cut_log(out / "metrics.csv", pairs.start)
@@ -365,6 +374,14 @@ def _train(model, pairs, out, state, amp, cbs, checkpoint_seconds):
         _log.warning(f"stopped by {name} after step {done} of {pairs.config.steps}; "
                      "go on with --resume")
         raise SystemExit(128 + learn.stopped)
+
+# %% ../nbs/course/09_pretrain.ipynb #6d5dcfc0
+def _save_curves(out):
+    "Draw the curves; where that fails the weights are there all the same."
+    try:
+        plot_curves(out).savefig(out / "curves.png", dpi=110)
+    except Exception as e:       # of any kind: matplotlib's are many
+        _log.warning(f"{out}: curves.png could not be drawn: {e}")
 
 def _warn(pairs, out):
     "Say what the user should know before the first step."

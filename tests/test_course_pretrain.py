@@ -110,6 +110,31 @@ def test_grey_to_rgb_gives_what_the_paper_feeds():
     assert 0 <= rgb.min() + 1e-5 and rgb.max() <= 1 + 1e-5   # in [0, 1]
 
 
+def test_pictures_of_bytes_are_divided_by_255_and_other_tiles_are_stretched():
+    class Pictures(SimTiles):
+        unit, names, dtype = "digital", None, "uint8"
+
+        def batch(self, ids, epoch=0):
+            return (super().batch(ids) * 3 + 100).clip(0, 255).round()
+
+    small = dict(tile=48, view=32, batch=4, n_sim=8, min_size=8)
+    c, plain = make_config("paper", **small), make_config("tiny", **small)
+    tiles, seen = Pictures(8, 48), torch.arange(256.).view(1, 1, 16, 16)
+    mean, std = (torch.tensor(x)[:, None, None] for x in IMAGENET)
+    published = ((seen / 255).expand(1, 3, 16, 16) - mean) / std
+    pre = fit_preprocess(tiles, c)
+    test_eq((pre.unit, pre.clip, pre.channels), ("digital", (0, 255), ("VV",) * 3))
+    test_close(pre(seen, "digital"), published, eps=1e-5)
+    test_close(pre.mean, 255 * np.array(IMAGENET[0]), eps=1e-4)
+    tiles.dtype = "uint16"                              # no 255 to divide by
+    low, high = fit_preprocess(tiles, c).clip
+    assert 0 < low < high < 255
+    tiles.dtype, tiles.unit = "uint8", "amplitude"      # goes to dB, which has none
+    assert fit_preprocess(tiles, c).clip[1] < 60
+    tiles.unit = "digital"
+    test_eq(fit_preprocess(tiles, plain).clip, (low, high))     # without grey_to_rgb
+
+
 def test_physical_units_are_taken_to_db():
     class AsIntensity(SimTiles):
         unit = "intensity"
@@ -372,16 +397,39 @@ def same_in_parts(data="sim", damage=False, **kw):
         resumed = micro(b, data, resume=True, **kw)
     test_eq(lines[-1], f"resuming {b} at step {steps - 1} of {steps}")
     assert same_state(whole, resumed)
-    (x, *_, infos_a), (y, *_, infos_b) = (read_checkpoint(last_of(o)) for o in (a, b))
+    (x, *_, state_a), (y, *_, state_b) = (read_checkpoint(last_of(o)) for o in (a, b))
     assert x.keys() == y.keys() and any(k.startswith("optimizer") for k in x)
     assert all(torch.equal(x[k], y[k]) for k in x)
     test_eq(log_of(a), log_of(b))                             # no gap, no repeat
     test_eq(len(log_of(a)), 1 + steps)
-    return infos_a["scaler"], infos_b["scaler"]
+    return state_a.scaler, state_b.scaler
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit():
     test_eq(same_in_parts(), (None, None))   # stopped in the middle of an epoch
+
+
+def test_a_checkpoint_of_a_longer_run_is_refused():
+    short, long = new_folder(), new_folder()
+    micro(short, pairs=16)
+    micro(long, pairs=24)
+    last_of(short).write_bytes(last_of(long).read_bytes())
+    with expect_fail(SarError, contains="its checkpoint is of step 3, and the run has 2"):
+        micro(short, resume=True, pairs=16)
+
+
+def test_other_data_under_old_names_are_refused():
+    data = folder_of_images()
+    kw = dict(data=data, unit="digital", pairs=16)
+    out = new_folder()
+    whole = micro(out, **kw)
+    moved = data.rename(data.with_name("moved"))           # a folder may move
+    assert same_state(micro(out, resume=True, **kw | dict(data=moved)), whole)
+    one, other, aside = (moved / name for name in ("0.png", "1.png", "aside"))
+    for old, new in ((one, aside), (other, one), (aside, other)):
+        old.rename(new)                                    # equal names, equal sizes
+    with expect_fail(SarError, contains="the data are not those that it was started"):
+        micro(out, resume=True, **kw | dict(data=moved))
 
 
 def test_with_files_too():
@@ -439,6 +487,17 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again():
         p.unlink()
     (out / "metrics.csv").write_text("")
     assert same_state(micro(out, resume=True, pairs=24), whole)
+
+
+def test_curves_that_cannot_be_drawn_lose_nothing():
+    out = new_folder()
+    broken = mock.Mock(side_effect=RuntimeError("no font"))
+    with mock.patch.dict(pretrain.__globals__, plot_curves=broken), heard() as lines:
+        micro(out, pairs=16)
+    test_eq(lines[-1], f"{out}: curves.png could not be drawn: no font")
+    load_weights(out / "weights.safetensors")
+    micro(out, resume=True, pairs=16)
+    assert (out / "curves.png").exists()                     # made when it can be
 
 
 def test_nothing_is_left_behind():
@@ -517,7 +576,7 @@ def test_runs_are_not_overwritten_nor_mixed():
 def test_out_of_memory_says_which_setting_to_lower():
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     with mock.patch("di3cl.model.unit_info_nce", side_effect=full):
-        with expect_fail(SarError, contains="lower --batch from 8 to 4"):
+        with expect_fail(SarError, contains="lower --batch from 8, say to 4"):
             micro(new_folder())
 
 

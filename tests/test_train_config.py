@@ -86,6 +86,8 @@ def test_a_bad_file_names_itself_and_the_field():
     refused("leraning_rate = 1", "there is no setting leraning_rate; there are arch,")
     refused("lr = ", "not a file of settings (Invalid value")
     refused('batch = "many"', "batch should be a valid integer")
+    refused(f"lr = {'[' * 5000}", "not a file of settings (")
+    refused(f'lr = "{"x" * 500}"', "lr should be a valid number, unable to parse")
     with expect_fail(SarError, contains="not a file of settings ([Errno 2]"):
         read_config(path.with_name("none.toml"))
     path.write_bytes(b"\xff\xfe")

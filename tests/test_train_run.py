@@ -23,6 +23,7 @@ from di3cl.files import SarError
 from di3cl.sar import Preprocess
 from di3cl.train.config import make_config, read_config
 from di3cl.train.run import _write_rows
+from safetensors import safe_open
 
 def new_folder():
     return Path(tempfile.mkdtemp()) / "run"
@@ -35,8 +36,15 @@ def some_record(preprocess=MEASURED, seed=0, machine={}, **settings):
         fingerprint, unit = "abc", "db"
     config, cpu = make_config("tiny", **settings), torch.device("cpu")
     record = describe_run(config, "sim", Tiles(range(8)), preprocess, seed, cpu)
-    record["machine"].update(machine)
+    record.machine.update(machine)
     return record
+
+def edited(out, change):
+    "Change the JSON of a run's config.json."
+    path = out / "config.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
 
 def begin(out, record, resume=False):
     "The record in force."
@@ -62,7 +70,7 @@ def test_only_the_same_run_goes_on():
     settings = read_config(out / "config.toml")
     test_eq(make_config("paper", **settings), make_config("tiny"))
     (out / "config.json").write_text("{")
-    refused("config.json: damaged", out, some_record())
+    refused("config.json: damaged, or not of di3cl", out, some_record())
     refused("exists already", out.parent, some_record(), resume=False)
 
 
@@ -71,9 +79,12 @@ def test_preprocessing_is_kept_and_other_data_are_refused():
     first = begin(out, some_record())
     noise = Preprocess("db", (-12.00001,), (4.00002,), (-30.0001, 5.), ("VV",))
     kept = begin(out, some_record(noise), True)               # as from another device
-    test_eq(kept["run"]["preprocess"], first["run"]["preprocess"])
+    test_eq(kept.run.preprocess, first.run.preprocess)
     other = Preprocess("db", (-11.,), (4.,), (-30., 5.), ("VV",))
-    refused("the data are not those it was started with", out, some_record(other))
+    refused("the data are not those that it was", out, some_record(other))
+    swapped = some_record()
+    swapped.run.fingerprint = "abd"         # the same statistics, in other files
+    refused("(fingerprint was abc, is abd;", out, swapped)
 
 
 def test_another_machine_or_version_goes_on_and_says_so():
@@ -84,15 +95,46 @@ def test_another_machine_or_version_goes_on_and_says_so():
     (line,) = lines
     assert "threads 3 (was 7)" in line and "(was 0.0.1)" in line, line
     assert line.endswith("no longer equal to the last bit"), line
-    record = some_record()
-    del record["run"]["config"]["max_iou"]    # a run from before there was this setting
-    (out / "config.json").write_text(json.dumps(record))
-    begin(out, some_record(), True)           # which had its default
+    # a run from before there was this setting, which had its default
+    edited(out, lambda r: r["run"]["config"].pop("max_iou"))
+    begin(out, some_record(), True)
     refused("max_iou was 0.5, is 0.4", out, some_record(max_iou=0.4))
-    record = some_record(machine=dict(di3cl="9.9"))
-    record["run"]["config"]["warp"] = 9       # and one from the future
-    (out / "config.json").write_text(json.dumps(record))
-    refused("was started by di3cl 9.9, and has settings that", out, some_record())
+    edited(out, lambda r: r["run"]["config"].update(warp=9))     # and one from the future
+    refused("there is no setting run.config.warp), so", out, some_record())
+
+
+def test_a_record_of_other_types_is_refused_and_settings_are_compared_by_value():
+    out = new_folder()
+    begin(out, some_record(unit="db", nodata=-9999, bands="VV"))
+    text = (out / "config.json").read_text()
+    edited(out, lambda r: r["run"]["config"].update(nodata=-9999, scale=[0.2, 1], lr=6e-2))
+    begin(out, some_record(nodata=-9999.0, bands=["VV"]), True)     # a unit that is tagged
+    refused("nodata was -9999.0, is 0.0", out, some_record(nodata=0, bands="VV"))
+    for part, wrong, why in (
+            ("", dict(run=[]), "run should be"),
+            ("", dict(machine=3), "machine should be"),
+            ("run", dict(seed="x"), "run.seed should be a valid integer"),
+            ("run", dict(unit="x"), "run.unit should be 'intensity'"),
+            ("config", dict(lr=None), "run.config.lr should be"),
+            ("config", dict(lr=1e999), "lr should be a finite number"),
+            ("preprocess", dict(std=[0]), "deviation must be positive"),
+            ("preprocess", dict(mean=[10**400]), "finite numbers")):
+        (out / "config.json").write_text(text)
+        edited(out, lambda r: ({"": r, "run": r["run"]} | r["run"])[part].update(wrong))
+        refused(why, out, some_record(nodata=-9999, bands="VV"))
+    for data in (b"", b"[]", b"\xff", b"[" * 10**5):
+        (out / "config.json").write_bytes(data)
+        refused("config.json: damaged, or not of di3cl", out, some_record())
+
+
+def test_a_start_that_was_killed_can_be_made_again_or_resumed():
+    for lost in (("config.json", "config.toml"), ("config.toml",)):
+        out = new_folder()
+        begin(out, some_record())
+        for name in lost:
+            (out / name).unlink()
+        begin(out, some_record(), resume=len(lost) == 1)
+        assert (out / "config.toml").exists()
 
 
 def test_a_run_has_one_writer():
@@ -123,7 +165,7 @@ def new_checkpoints(*steps):
     "(folder of a run, of its checkpoints, what was saved) after these saves."
     out, run = new_folder(), new_run()
     for step in steps:
-        save_checkpoint(out / "checkpoints", step, *run, {})
+        save_checkpoint(out / "checkpoints", step, *run, RunState())
     return out, out / "checkpoints", run
 
 
@@ -131,11 +173,12 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit():
     whole = some_steps(*new_run(), 0, 6)
     out, run = new_folder(), new_run()
     some_steps(*run, 0, 3)
-    save_checkpoint(out / "checkpoints", 3, *run, {"lr": 0.1})
+    kept = RunState(seconds=2.5, scaler=dict(scale=65536.0, growth_interval=2000))
+    save_checkpoint(out / "checkpoints", 3, *run, kept)
     fresh = new_run(seed=1)   # other weights: everything must come from the file
-    tensors, step, info = newest_checkpoint(out)
+    tensors, step, state = newest_checkpoint(out)
     restore(tensors, *fresh)
-    test_eq((step, info), (3, {"lr": 0.1}))
+    test_eq((step, state), (3, kept))
     resumed = some_steps(*fresh, step, 6)
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
@@ -167,15 +210,38 @@ def test_two_are_kept_and_a_damaged_one_falls_back():
     test_fail(newest_checkpoint, args=[out], contains="nothing to resume")
 
 
+def test_words_of_other_types_are_refused():
+    from safetensors.torch import load, save
+
+    out, folder, run = new_checkpoints(10)
+    path = checkpoints(folder)[0]
+    tensors, words = load(path.read_bytes()), safe_open(path, "pt").metadata()
+    for change, why in (
+            (dict(step="-1"), "step should be greater than or equal to 0"),
+            (dict(step="ten"), "step should be a valid integer"),
+            (dict(info="[]"), "info should be"),
+            (dict(info="{"), "Invalid JSON"),
+            (dict(info='{"seconds": "long"}'), "info.seconds should be a valid number"),
+            (dict(info='{"seconds": -1}'), "greater than or equal to 0"),
+            (dict(info='{"scaler": [1]}'), "info.scaler should be"),
+            (dict(sha256="0"), "its checksum is wrong")):
+        path.write_bytes(save(tensors, words | change))
+        with expect_fail(CheckpointError, contains=why):
+            read_checkpoint(path)
+    path.write_bytes(save(tensors))
+    with expect_fail(CheckpointError, contains="damaged, or not a checkpoint"):
+        read_checkpoint(path)
+
+
 def test_a_full_disk_is_said_and_the_old_checkpoint_is_intact():
     out, folder, run = new_checkpoints(10)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     half = checkpoints(folder)[0].stat().st_size // 2
-    why = "step_00000010.safetensors before it is intact: make room"
+    why = "What was saved before is intact: mend that"
     resource.setrlimit(resource.RLIMIT_FSIZE, (half, limits[1]))
     try:
         with expect_fail(SarError, contains=why):
-            save_checkpoint(folder, 20, *run, {})
+            save_checkpoint(folder, 20, *run, RunState())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     test_eq([p.name for p in folder.iterdir()], ["step_00000010.safetensors"])
@@ -185,7 +251,7 @@ def test_a_full_disk_is_said_and_the_old_checkpoint_is_intact():
 def test_what_a_killed_process_left_is_cleared_away():
     out, folder, run = new_checkpoints(10)
     (folder / ".step_00000010.safetensors.123.tmp").write_bytes(b"torn")
-    save_checkpoint(folder, 20, *run, {}, keep=1)
+    save_checkpoint(folder, 20, *run, RunState(), keep=1)
     test_eq([p.name for p in folder.iterdir()], ["step_00000020.safetensors"])
 
 
@@ -210,6 +276,17 @@ def test_the_log_is_cut_where_the_run_goes_on():
     assert math.isnan(metrics["spread"][0])
     cut_log(path.parent / "none.csv", 0)
     test_eq((path.parent / "none.csv").read_text(), header + "\n")
+    for text, why in (
+            (b"a,b\n1,2\n", "0.step is missing"),
+            (b"step,lr\n0,1\nabc,1\n", "1.step should be a valid integer"),
+            (b"step,lr\n0,1\n-1,1\n", "1.step should be greater than or equal to 0"),
+            (b"step,lr\n0,\n", "0.lr should be a valid number"),
+            (b"step,lr\n0\n1,1\n", "0.lr should be a valid number"),
+            (b"step,lr\n0,1\n\xff\n", "'utf-8' codec")):
+        path.write_bytes(text)
+        for read in (lambda: cut_log(path, 9), lambda: read_metrics(path.parent)):
+            with expect_fail(SarError, contains=f"{path}: {why}"):
+                read()
 
 
 def test_monitors_know_a_collapse_from_a_sphere():
@@ -250,7 +327,7 @@ def test_alarms_come_once_and_only_with_a_reason():
 def test_a_full_disk_is_said():
     log = SimpleNamespace(file="/dev/full", alarm=lambda *args: None)
     log.rows = [(0, 0.06, 0.0, 1.0, 1.0, None)]
-    why = "/dev/full: could not be written (No space left on device): make room"
+    why = "/dev/full: could not be written (No space left on device): mend that"
     with expect_fail(SarError, contains=why):
         _write_rows(log, [[1.0] * 9])
 
@@ -302,8 +379,8 @@ def test_answer_another_machine_and_a_longer_run():
         in_force = begin(out, some_record(), True)
     for change in ("device cpu (was cuda)", "amp float32 (was bfloat16)"):
         assert change in lines[-1], lines
-    test_eq(in_force["machine"]["device"], "cuda")
-    test_eq(json.loads((out / "config.json").read_text()), began)
+    test_eq(in_force.machine["device"], "cuda")
+    test_eq(RunRecord.model_validate_json((out / "config.json").read_bytes()), began)
     refused("pairs was 20000, is 40000", out, some_record(pairs=40_000))
 
     def rate(steps):

@@ -12,6 +12,7 @@ __all__ = ['Arch', 'Share', 'Lag', 'Weights', 'Unit', 'Bands', 'PRESETS', 'Decod
 
 # %% ../../nbs/library/train/config.ipynb #1d206f07
 import json
+import re
 import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -124,10 +125,12 @@ def make_config(preset="tiny",   # "tiny" | "small" | "paper"
         raise SarError(f"settings: {explain(e, asdict(PRESETS[preset]))}") from e
 
 # %% ../../nbs/library/train/config.ipynb #49f2c012
-def explain(error,       # pydantic's ValidationError
+def explain(error,       # pydantic's ValidationError, or any other
             known=()):   # names of the settings that there are
-    "What is wrong with some settings, in one line."
-    return "; ".join(_explain_one(wrong, known) for wrong in error.errors())
+    "What is wrong with some settings, in one line; the text of any other error."
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(_explain_one(wrong, known) for wrong in error.errors()[:3])
 
 def _explain_one(wrong, known):
     "One of pydantic's findings, beginning with the name of the setting."
@@ -137,8 +140,10 @@ def _explain_one(wrong, known):
     if wrong["type"] == "missing":
         return f"{name} is missing"
     if wrong["type"] == "unexpected_keyword_argument":
-        return f"there is no setting {name}; there are {', '.join(known)}"
-    return f"{wrong['msg'].replace('Input', name)}, not {wrong['input']!r}"
+        there = f"; there are {', '.join(known)}" if known else ""
+        return f"there is no setting {name}{there}"
+    said = re.sub(r"^\w+(?= should)", name, wrong["msg"])
+    return f"{said}, not {wrong['input']!r:.60}"
 
 # %% ../../nbs/library/train/config.ipynb #49f2c008
 def read_config(path,            # a TOML file, one setting a line
@@ -152,7 +157,7 @@ def read_config(path,            # a TOML file, one setting a line
         if any(wrong["loc"] for wrong in e.errors()):
             names = [f.name for f in fields(kind)]
             raise SarError(f"{path}: {explain(e, names)}") from e
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise SarError(f"{path}: not a file of settings ({e})") from e
     return settings
 
