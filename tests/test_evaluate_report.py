@@ -66,17 +66,22 @@ def test_names_of_channels_count_where_they_are_known():
 
     two = open_labels("sim", "water", 32, n=9, n_test=2, channels=2)  # VV, VH
     choose(two, "VV", "VH")
-    with expect_fail(SarError, contains="w expects 2 channel(s) (VH, VV) and sim has 2 "
-                                    "(VV, VH)"):
-        choose(two, "VH", "VV")
-    with expect_fail(SarError, contains="sim has 2 (VV, VH)"):
-        choose(two, "VV")
-    with expect_fail(SarError, contains="in this order"):  # which?
-        choose(two, "band1", "band2")
+    choose(two, "band1", "band2")
+    test_eq(two.notes, [])
+    x = two.tile(0)[0]
+    for names in (("VH", "VV"), ("VH", "VV"), ("VV", "VH"), ("VH", "VV")):
+        choose(two, *names)                       # by name, whatever their order
+        test_eq(two.names, names)
+        test_eq(two.tile(0)[0], x[[("VV", "VH").index(name) for name in names]])
+    test_eq(two.notes[0], "channels put into the order VH, VV")
+    for names, why in ((("VV",), "has VH, VV, and the model takes VV: choose with --bands"),
+                       (("HH", "HV"), "its VH is not the HH")):
+        with expect_fail(SarError, contains=why):
+            choose(two, *names)
     one = open_labels("sim", "water", 32, n=9, n_test=2)
     for names in (("VV",), ("VV",) * 3, ("band1",)):
         choose(one, *names)
-    with expect_fail(SarError, contains="w expects 1 channel(s) (HH) and sim has 1"):
+    with expect_fail(SarError, contains="its VV is not the HH that the model learned"):
         choose(one, "HH")
     tile = torch.full((1, 32, 32), 7.), torch.zeros(32, 32, dtype=torch.uint8)
     with expect_fail(SarError, contains="the one value 7"):
@@ -142,7 +147,7 @@ def test_intensity_is_converted_and_digital_is_refused():
             test_close(value, other["rows"][row][column], eps=0.02)
     with expect_fail(SarError, contains="expects digital"):
         ask(db, unit="digital")
-    with expect_fail(SarError, contains="2 channel(s) (VV, VH)"):
+    with expect_fail(SarError, contains="has band 1, and the model takes VV, VH"):
         ask(db, channels=("VV", "VH"))
     three = ask(db, channels=("VV",) * 3)             # one channel, copied
     test_eq(three["rows"]["image statistics"].keys(), one["rows"]["weights"].keys())
