@@ -7,10 +7,10 @@ Docs: https://di3cl.github.io/di3cl/reference/command.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Preset', 'Device', 'Task', 'Precision', 'Out', 'OnDevice', 'Seed',
-           'UnitOf', 'Asked', 'File', 'BOUNDS', 'Data', 'tiles', 'Store', 'Pairs',
-           'Labels', 'REMEDIES', 'INTERRUPTED', 'with_settings', 'demo', 'pretrain',
-           'tiles_fetch', 'tiles_build', 'tiles_verify', 'tiles_info', 'probe',
-           'finetune', 'predict', 'describe_error', 'main']
+           'UnitOf', 'BandsOf', 'NodataOf', 'Asked', 'File', 'BOUNDS', 'Data', 'tiles',
+           'Store', 'Pairs', 'Labels', 'REMEDIES', 'INTERRUPTED', 'with_settings',
+           'demo', 'pretrain', 'tiles_fetch', 'tiles_build', 'tiles_verify',
+           'tiles_info', 'probe', 'finetune', 'predict', 'describe_error', 'main']
 
 # %% ../nbs/reference/command.ipynb #82f1cae7
 import errno
@@ -46,6 +46,11 @@ OnDevice = Annotated[Device, typer.Option(
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 UnitOf = Annotated[Unit | None, typer.Option(
     help="Unit of images that carry no tag. It is never guessed.")]
+BandsOf = Annotated[str | None, typer.Option(
+    help="Which bands to read, in this order: names (VV,VH) or numbers (2,1).")]
+NodataOf = Annotated[float | None, typer.Option(
+    help="Stored value without data, where no tag says so (0 in many Sentinel-1 "
+         "products).")]
 Asked = Annotated[Task, typer.Option(help="What is asked of every pixel.")]
 File = Annotated[Path | None, typer.Option(
     help="A TOML file of settings; options on the command line win.")]
@@ -125,8 +130,7 @@ def pretrain(
     run(data, out, preset, seed=seed, device=device, resume=resume, amp=amp,
         compile=compile, **_given(config, Config, settings))
     if os.environ.get("RANK", "0") == "0":        # of several processes, the first
-        typer.echo(f"done: {out / 'weights.safetensors'}, {out / 'metrics.csv'}, "
-                   f"{out / 'curves.png'}")
+        typer.echo(f"done: {out / 'weights.safetensors'}")
 
 # %% ../nbs/reference/command.ipynb #8926a7c0
 tiles = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
@@ -153,7 +157,9 @@ def tiles_build(
         help="One settings file (.toml), or files, folders and globs of rasters.")],
     out: Annotated[Path, typer.Option(
         help="Folder of the store: a new one, or one to go on with.")],
-    unit: UnitOf = None,        # not with a settings file
+    unit: UnitOf = None,        # these three: not with a settings file
+    bands: BandsOf = None,      # of the rasters
+    nodata: NodataOf = None,    # in the rasters
     size: Annotated[int | None, typer.Option(
         min=16, help="Side of a tile, pixels.")] = None,
     workers: Annotated[int, typer.Option(
@@ -166,8 +172,9 @@ def tiles_build(
     from di3cl.sarsense.build import build
     from di3cl.sarsense.sources import read_settings
     from di3cl.sarsense.summary import summary
-    settings = {"size": size} if size else {}
-    build(read_settings(*sources, unit=unit, **settings), out, workers, scheduler)
+    given = dict(unit=unit, bands=bands, nodata=nodata, size=size)
+    given = {name: value for name, value in given.items() if value is not None}
+    build(read_settings(*sources, **given), out, workers, scheduler)
     typer.echo("\n".join(summary(out)))
 
 # %% ../nbs/reference/command.ipynb #5eef22dd
@@ -213,6 +220,8 @@ def probe(
     size: Annotated[int, typer.Option(min=32, help="Side of a tile, pixels.")] = 128,
     labels: Labels = None,      # at most 256 if left out
     unit: UnitOf = None,        # of files without a tag
+    bands: BandsOf = None,      # of the images
+    nodata: NodataOf = None,    # in the images
     normalise: Annotated[Literal["weights", "data"], typer.Option(
         help="Preprocess as the weights say, or as fitted to the data.")] = "weights",
     seed: Seed = 0,             # of everything random
@@ -222,9 +231,9 @@ def probe(
 ):
     "Ask the frozen encoder, an untrained one and image statistics what they know."
     from di3cl.evaluate.report import format_report, probe_report
-    report = probe_report(weights, data, task, size, labels, unit, seed, device,
-                          normalise, out=out)
-    typer.echo(format_report(report))
+    typer.echo(format_report(probe_report(
+        weights, data, task, size, labels, unit, bands, nodata, seed, device, normalise,
+        out=out)))
 
 # %% ../nbs/reference/command.ipynb #ffa6866b
 @app.command()
@@ -245,8 +254,7 @@ def finetune(
     from di3cl.tasks.finetune import finetune as run
     run(data, task, weights, out, seed=seed, device=device,
         **_given(config, FinetuneConfig, settings))
-    typer.echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}, "
-               f"{out / 'report.png'}")
+    typer.echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}")
 
 # %% ../nbs/reference/command.ipynb #1d6c68e6
 @app.command()
@@ -258,12 +266,8 @@ def predict(
     model: Annotated[str, typer.Option(
         help="Folder that di3cl finetune made; with --features also weights.")],
     unit: UnitOf = None,        # of a scene without a tag
-    bands: Annotated[str | None, typer.Option(
-        help="Bands of the scene in the model's order: names (VV,VH) or numbers "
-             "(2,1).")] = None,
-    nodata: Annotated[float | None, typer.Option(
-        help="Value without data, where no tag says so (0 in many Sentinel-1 "
-             "products).")] = None,
+    bands: BandsOf = None,      # in the order of the model's channels
+    nodata: NodataOf = None,    # in the scene
     probabilities: Annotated[Path | None, typer.Option(
         help="Also write the probabilities of all classes, a .tif.")] = None,
     vector: Annotated[Path | None, typer.Option(
@@ -297,7 +301,7 @@ def predict(
 
 # %% ../nbs/reference/command.ipynb #19177625
 REMEDIES = {
-    errno.ENOSPC: "make room on the disk, then go on with --resume",
+    errno.ENOSPC: "make room on the disk, and start again; a run goes on with --resume",
     errno.ENOENT: "check the path",
     errno.EFBIG: "this file system holds no file so large, write to another",
     errno.EEXIST: "it is in the way: name another, or remove it",
@@ -307,9 +311,10 @@ REMEDIES[errno.EPERM] = REMEDIES[errno.EROFS] = REMEDIES[errno.EACCES]
 
 def describe_error(error):  # a ValueError, an OSError, or one of the command line
     "Return one line: what is wrong, and what to do."
-    if getattr(error, "filename", None):
+    if getattr(error, "strerror", None):
+        parts = [error.filename, error.strerror.lower()]
         remedy = REMEDIES.get(error.errno, "see to it, and start again")
-        return f"{error.filename}: {(error.strerror or '').lower()}; {remedy}"
+        return f"{': '.join(str(p) for p in parts if p)}; {remedy}"
     if not hasattr(error, "format_message"):
         return " ".join(str(error).split())
     command = error.ctx.command_path if getattr(error, "ctx", None) else "di3cl"

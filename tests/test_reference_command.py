@@ -95,6 +95,43 @@ def test_every_subcommand_has_help():
         assert "Usage" in result.stdout
 
 
+def test_what_is_declared_can_be_declared_wherever_files_are_read():
+    words = ("--unit", "--bands", "--nodata")
+    for command in (["pretrain"], ["probe"], ["finetune"], ["predict"], ["tiles", "build"]):
+        text = CliRunner().invoke(app, [*command, "--help"]).stdout
+        assert all(word in text for word in words), command
+    declared = dict(unit="db", bands="VH,VV", nodata=-9999.0)
+    told = ["--unit", "db", "--bands", "VH,VV", "--nodata", "-9999"]
+    tune = ["--task", "water", "--weights", "random", "--out", "o"]
+    for target, line in {
+        "pretrain.pretrain": ["pretrain", "data", "--out", "o"],
+        "tasks.finetune.finetune": ["finetune", "data", *tune],
+        "tasks.predict.predict": ["predict", "zip://a.zip!b[1].tif", "o", "--model", "m"],
+        "sarsense.sources.read_settings": ["tiles", "build", "a", "--out", "o"],
+    }.items():
+        with mock.patch(f"di3cl.{target}", side_effect=ValueError("enough")) as called:
+            one_line(di3cl(*line, *told), "enough")
+        assert declared.items() <= called.call_args.kwargs.items(), called.call_args
+        assert called.call_args.args[0] == line[-3 if "build" in line else 1]
+    with mock.patch("di3cl.evaluate.report.probe_report", return_value={}) as called:
+        with mock.patch("di3cl.evaluate.report.format_report", return_value=""):
+            test_eq(di3cl("probe", "w", "data", "--task", "water", *told)[0], 0)
+    test_eq(called.call_args.args[5:8], tuple(declared.values()))
+
+
+def test_causes_are_not_guessed():
+    import errno
+
+    for code in (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EMFILE):
+        why = os.strerror(code).lower()
+        for name in (None, "map.tif"):
+            text = describe_error(OSError(code, os.strerror(code), name))
+            assert text.startswith(f"map.tif: {why}; " if name else f"{why}; "), text
+            test_eq("make room" in text, code == errno.ENOSPC)
+    text = "GDAL's own words:\nno way leads from LOCAL_CS to EPSG:4326"
+    test_eq(describe_error(OSError(text)), " ".join(text.split()))
+
+
 def test_bad_input_is_one_line_and_exit_code_2():
     out = Path(tempfile.mkdtemp())
     one_line(
