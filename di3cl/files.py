@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import threading
@@ -254,8 +255,9 @@ def coarser(self: Header,
         rpcs.samp_off = (rpcs.samp_off + .5) / n - .5
         rpcs.line_scale /= n
         rpcs.samp_scale /= n
+    step = 1 if self.transform == Affine.identity() else n     # which is no place
     return replace(self, height=-(-self.height // n), width=-(-self.width // n),
-                   transform=self.transform * Affine.scale(n),
+                   transform=self.transform * Affine.scale(step),
                    gcps=(points, self.gcps[1]), block=(), rpcs=rpcs)
 
 # %% ../nbs/library/data/files.ipynb #cf2bbc29
@@ -301,7 +303,12 @@ def _own_points(self: Header, own, rows, cols):
     if own is self.crs:
         return self.transform * (cols, rows)
     if own is self.gcps[1]:
-        return GCPTransformer(self.gcps[0]).xy(rows, cols, offset="ul")
+        points, west = self.gcps[0], self.gcps[0][0].x
+        if own.is_geographic:        # a scene may cross 180 degrees
+            points = [GroundControlPoint(
+                p.row, p.col, west + math.remainder(p.x - west, 360), p.y, p.z)
+                for p in points]
+        return GCPTransformer(points).xy(rows, cols, offset="ul")
     heights = np.full(rows.shape, self.rpcs.height_off)
     with RPCTransformer(self.rpcs) as way:
         return way.xy(rows, cols, heights, offset="ul")
