@@ -16,9 +16,10 @@ import rasterio.shutil
 from fastcore.test import *
 from rasterio import Affine
 from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 from testing import write_raster
 
-from di3cl.files import Header, SarError
+from di3cl.files import Header, SarError, read_header
 from di3cl.tasks.geotiff import Style, create_cog
 
 UTM = rasterio.CRS.from_epsg(32632)
@@ -105,6 +106,34 @@ def test_numbers_keep_names_and_scale_and_control_points_move_along():
         np.testing.assert_array_equal(f.read(), x)
         test_eq((f.gcps[0][3].col, f.descriptions), (20, tuple("abc")))
         assert np.isnan(f.nodata)
+
+
+def test_every_kind_of_place_moves_along():
+    d, x = fresh(), squares(60, 80)
+    one, zero = [1] + [0] * 19, [0] * 20
+    east, north = ([*zero[:k], 1, *zero[k + 1:]] for k in (1, 2))
+    rpc = RPC(0, 500, 45, .3, one, north, 30, 30, 10, .4, one, east, 40, 40, -1, -1)
+    local = rasterio.CRS.from_wkt('LOCAL_CS["mine",UNIT["metre",1]]')
+    points = [GroundControlPoint(r, c, c, -r) for r in (0, 60) for c in (0, 80)]
+    for k, place in enumerate((
+            dict(rpcs=rpc), dict(crs=local, transform=TURNED), dict(gcps=(points, UTM)),
+            dict(gcps=(points, None)), dict(crs=UTM), dict(transform=TURNED),
+            dict(crs=UTM, transform=TURNED, rpcs=rpc), dict())):
+        header, path = Header(60, 80, 1, "uint8", **place), d / f"{k}.tif"
+        write_cog(path, x, None, header)
+        found = read_header(path)
+        test_eq((found.rpcs, found.crs), (header.rpcs, header.crs))
+        assert found.transform.almost_equals(header.transform)
+        test_eq([(p.row, p.x) for p in found.gcps[0]],
+                [(p.row, p.x) for p in header.gcps[0]])
+        test_eq(found.gcps[1], header.gcps[1])
+        # and a coarser one lies there, too
+        write_cog(d / f"{k}c.tif", x[:, :30, :40], None, header.coarser(2))
+        test_eq(read_header(d / f"{k}c.tif").placed, header.placed)
+        if header.placed:
+            corners = np.array([[0, 0], [0, 80], [60, 80]]).T
+            test_close(read_header(d / f"{k}c.tif").ground_points(*corners / 2),
+                       found.ground_points(*corners), eps=1e-6)
 
 
 def test_what_gdal_says_is_passed_on_and_nothing_is_left():

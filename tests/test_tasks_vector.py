@@ -17,11 +17,12 @@ from fastcore.test import *
 from rasterio import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.features import rasterize
+from rasterio.rpc import RPC
 from scipy import ndimage
 from skimage.morphology import skeletonize
 from testing import write_raster
 
-from di3cl.files import Header
+from di3cl.files import Header, read_header
 from di3cl.scenes import simulate
 from di3cl.tasks.geotiff import Style, create_cog
 from di3cl.tasks.vector import centre_lines, outlines
@@ -157,9 +158,9 @@ def test_roads_land_cover_and_nothing_at_all():
     test_close(length, pixels * 10, eps=1e-6)
     x, classes = simulate(1, 128).label[0].numpy(), tuple("abcdefghij")
     style = Style(classes, ("k",) * 10)
-    write_map(d / "l.tif", x, style, crs=None, transform=Affine.identity())
+    write_map(d / "l.tif", x, style)
     write_vector(d / "l.tif", d / "l.geojson", "landcover")
-    _, _, (names, pixels) = read_shapes(d / "l.geojson")
+    _, _, (names, pixels, _) = read_shapes(d / "l.geojson")
     for k in np.unique(x):
         test_eq(pixels[names == classes[k]].sum(), (x == k).sum())
     write_map(d / "e.tif", np.zeros((9, 9), "uint8"))
@@ -167,19 +168,88 @@ def test_roads_land_cover_and_nothing_at_all():
         path = d / f"{task}.gpkg"
         test_eq(write_vector(d / "e.tif", path, task), 0)
         test_eq(len(read_shapes(path)[1]), 0)
-    test_fail(lambda: check_vector("a.shp"),
+    here, nowhere = read_header(d / "l.tif"), Header(9, 9)
+    test_fail(lambda: check_vector("a.shp", here),
               contains=".gpkg (GeoPackage) or a .geojson")
+    check_vector("a.gpkg", here)
 
 
-def test_shapes_lie_where_ground_control_points_say():
-    d, points = fresh(), []
-    for row, col in ((0, 0), (100, 0), (0, 100), (100, 100)):
-        points.append(GroundControlPoint(row, col, 10 + col / 1000, 45 - row / 1000))
+WORLD = rasterio.CRS.from_epsg(4326)
+LOCAL = rasterio.CRS.from_wkt('LOCAL_CS["mine",UNIT["metre",1]]')
+
+
+def corners(west, north, size=100, degrees=.1, crs=WORLD):
+    "Ground control points of a square scene, longitudes as a globe has them."
+    points = []
+    for row, col in ((0, 0), (size, 0), (0, size), (size, size)):
+        east = (west + col / size * degrees + 180) % 360 - 180
+        points.append(GroundControlPoint(row, col, east, north - row / size * degrees))
+    return points, crs
+
+
+def polynomials(west, north, size=100, degrees=.1):
+    "The RPCs of such a scene, at sea level."
+    one, zero = [1] + [0] * 19, [0] * 20
+    east, south = ([0] * k + [v] + zero[k + 1:] for k, v in ((1, 1), (2, -1)))
+    half, side = degrees / 2, size / 2
+    return RPC(0, 500, north - half, half, one, south, side - .5, side, west + half,
+               half, one, east, side - .5, side)
+
+
+def test_shapes_lie_where_the_scene_says():
     x = np.ones((100, 100), "uint8")
-    gcps = (points, rasterio.CRS.from_epsg(4326))
-    write_map(d / "m.tif", x, crs=None, transform=Affine.identity(), gcps=gcps)
-    for name in ("a.gpkg", "a.geojson"):
-        write_vector(d / "m.tif", d / name, "water")
-        meta, shape, _ = read_shapes(d / name)
-        test_eq(rasterio.CRS.from_user_input(meta["crs"]).to_epsg(), 4326)
-        test_close(shapely.total_bounds(shape), (10, 44.9, 10.1, 45), eps=1e-6)
+    for k, place in enumerate((
+            dict(gcps=corners(10, 45)), dict(rpcs=polynomials(10, 45)),
+            dict(crs=WORLD, transform=Affine(.001, 0, 10, 0, -.001, 45)),
+            dict(crs=UTM, transform=Affine.identity(), gcps=corners(10, 45)))):
+        d = fresh()
+        write_map(d / "m.tif", x, **dict(crs=None, transform=Affine.identity()) | place)
+        for name in ("a.gpkg", "a.geojson"):
+            write_vector(d / "m.tif", d / name, "water")
+            meta, shape, _ = read_shapes(d / name)
+            test_eq(rasterio.CRS.from_user_input(meta["crs"]), WORLD)
+            test_close(shapely.total_bounds(shape), (10, 44.9, 10.1, 45), eps=1e-6)
+
+
+def test_shapes_across_180_degrees_are_cut_there():
+    x = np.zeros((100, 100), "uint8")
+    x[10:30] = x[40:90, 10:30] = x[40:90, 70:90] = 1       # across, beside, beside
+    step = Affine(.001, 0, 179.95, 0, -.001, 45)
+    places = [dict(crs=WORLD, transform=Affine.translation(turn, 0) * step)
+              for turn in (0, -360)]
+    places += [dict(crs=None, gcps=corners(179.95, 45)),
+               dict(crs=None, rpcs=polynomials(179.95, 45))]
+    for zone, easting in ((32601, 260_000), (32660, 731_500)):
+        transform = Affine(100, 0, easting, 0, -100, 5_000_000)
+        places.append(dict(crs=rasterio.CRS.from_epsg(zone), transform=transform))
+    for place in places:
+        d = fresh()
+        write_map(d / "m.tif", x, **dict(transform=Affine.identity()) | place)
+        test_eq(write_vector(d / "m.tif", d / "a.geojson", "water"), 3)
+        shape = read_shapes(d / "a.geojson")[1]
+        west, south, east, north = shapely.total_bounds(shape)
+        test_eq((west, east), (-180, 180))
+        test_eq(sorted(len(shapely.get_parts(g)) for g in shape), [1, 1, 2])
+        parts = shapely.bounds(shapely.get_parts(shape))
+        assert (parts[:, 2] - parts[:, 0] < .2).all()            # none goes round the earth
+        if place["crs"] in (None, WORLD):
+            test_close(shapely.area(shape).sum(), x.sum() * 1e-6, eps=1e-8)
+
+
+def test_a_scene_without_a_place_gets_no_shapes():
+    d, x = fresh(), np.ones((9, 9), "uint8")
+    points = corners(10, 45)[0]
+    for place in (dict(), dict(crs=UTM), dict(transform=TURNED), dict(gcps=(points, None)),
+                  dict(crs=LOCAL, transform=TURNED)):
+        write_map(d / "m.tif", x, **dict(crs=None, transform=Affine.identity()) | place)
+        for name in ("a.gpkg", "a.geojson"):
+            test_fail(lambda: write_vector(d / "m.tif", d / name, "water"),
+                      contains=f"{name}: shapes would have no place, for it is not known")
+        (d / "m.tif").unlink()
+    test_eq(list(d.iterdir()), [])
+    # no way leads from Mars to the degrees of a GeoJSON
+    mars = Header(9, 9, 1, "uint8", rasterio.CRS.from_wkt(
+        'GEOGCS["Mars",DATUM["Mars",SPHEROID["Mars",3396190,169.9]],PRIMEM["0",0],'
+    'UNIT["degree",0.0174532925199433]]'), Affine.scale(.01))
+    check_vector("a.gpkg", mars)
+    test_fail(lambda: check_vector("a.geojson", mars), contains="a.geojson: shapes would")

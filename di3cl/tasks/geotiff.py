@@ -125,8 +125,11 @@ def create_cog(path,          # .tif, which is not there
 # %% ../../nbs/library/tasks/geotiff.ipynb #42f67610
 def _describe(f, header, style, scale, tags):
     "Write into an open file what is not pixels."
-    if header.gcps[0]:
-        f.gcps = header.gcps
+    points, crs = header.gcps
+    if points:
+        f.gcps = points, crs or rasterio.CRS()
+    if header.rpcs:
+        f.rpcs = header.rpcs
     if style:
         _write_style(f, style)
     for k, name in enumerate(header.names, 1):

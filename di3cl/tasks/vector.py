@@ -85,9 +85,11 @@ def centre_lines(src,               # an open map, rasterio's dataset
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 
-def check_vector(path):      # .gpkg or .geojson
-    "Raise for another suffix, and where what writes the file is not installed."
-    if Path(path).suffix.lower() not in DRIVERS:
+def check_vector(path,      # .gpkg or .geojson
+                 header):   # of the scene, a Header
+    "Raise for another suffix, for a scene without a place, and without a writer."
+    suffix = Path(path).suffix.lower()
+    if suffix not in DRIVERS:
         raise SarError(
             f"{path}: shapes go into a .gpkg (GeoPackage) or a .geojson file")
     try:
@@ -95,22 +97,20 @@ def check_vector(path):      # .gpkg or .geojson
     except ImportError as e:
         raise SarError(f"{path}: shapes are written by pyogrio, which is not "
                        "installed: pip install 'di3cl[vector]'") from e
-
-
-def _to_ground(at, header):
-    "Return (n, 2) map coordinates of (n, 2) columns and rows."
-    columns, rows = at.T
-    if header.placed:
-        return np.stack(header.ground_points(rows, columns), 1)
-    return np.stack(header.transform * (columns, rows), 1)
+    crs = "EPSG:4326" if suffix == ".geojson" else None
+    try:
+        header.ground_points([header.height / 2], [header.width / 2], crs)
+    except SarError as e:
+        raise SarError(f"{path}: shapes would have no place, for {e}: leave --vector "
+                       "out, or give the scene a coordinate system first") from e
 
 # %% ../../nbs/library/tasks/vector.ipynb #4b4726c6
 def write_vector(map,            # a file that `di3cl predict` wrote
                  path,           # .gpkg or .geojson, which is not there
                  task):          # "road": lines; "water" or "landcover": outlines
-    "Write the shapes of a map. Return how many."
-    check_vector(path)
+    "Write the shapes of a map that has a place. Return how many."
     style, header, line = read_style(map), read_header(map), task == "road"
+    check_vector(path, header)
     wanted = range(len(style.classes)) if task == "landcover" else (1,)
     with open_raster(map) as src:
         if line:
@@ -121,12 +121,18 @@ def write_vector(map,            # a file that `di3cl predict` wrote
     measure = shapely.length if line else shapely.area
     fields = dict(name=np.array([style.classes[k] for k, _ in found], object),
                   pixels=measure(shape).astype(float))
-    shape = shapely.transform(shape, lambda at: _to_ground(at, header))
-    if header.crs and header.crs.is_projected:
-        metre = header.crs.linear_units_factor[1]
+
+    def to_ground(at):
+        columns, rows = at.T
+        return np.stack(header.ground_points(rows, columns), 1)
+
+    shape = shapely.transform(shape, to_ground)
+    crs = header.place_crs
+    if crs.is_projected:
+        metre = crs.linear_units_factor[1]
         name, power = ("length_m", 1) if line else ("area_m2", 2)
         fields[name] = measure(shape).astype(float) * metre ** power
-    _write(path, shape, fields, header.crs or header.gcps[1], line)
+    _write(path, shape, fields, crs, line)
     return len(found)
 
 
@@ -134,8 +140,8 @@ def _write(path, shape, fields, crs, line):
     "Write shapes and {name: values} into a file."
     from pyogrio import raw
     driver = DRIVERS[Path(path).suffix.lower()]
-    options = {"RFC7946": "YES"} if driver == "GeoJSON" and crs else None
+    options = {"RFC7946": "YES"} if driver == "GeoJSON" else None
     with gdal_errors(path):
         raw.write(str(path), shapely.to_wkb(shape), list(fields.values()), list(fields),
                   geometry_type="LineString" if line else "Polygon", driver=driver,
-                  crs=crs and crs.to_wkt(), layer="map", layer_options=options)
+                  crs=crs.to_wkt(), layer="map", layer_options=options)
