@@ -84,11 +84,8 @@ class Segmenter(nn.Module):
                  width=64):            # channels inside the decoder
         super().__init__()
         from segmentation_models_pytorch.base import initialization
-        self.encoder = encoder
-        self.preprocess = preprocess
-        self.classes = tuple(classes)
-        self.name = decoder
-        self.width = width
+        self.encoder, self.preprocess = encoder, preprocess
+        self.classes, self.name, self.width = tuple(classes), decoder, width
         self.frozen = False
         channels = [encoder.in_channels, 64, *encoder.widths]
         self.decoder, out = make_decoder(decoder, channels, encoder.stride, width)
