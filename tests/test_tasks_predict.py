@@ -7,13 +7,16 @@ from di3cl.tasks.predict import *
 
 import itertools
 import math
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,7 +33,8 @@ from di3cl.files import Header, SarError
 from di3cl.sar import Preprocess, read_sar, to_unit
 from di3cl.scenes import simulate
 from di3cl.tasks.geotiff import Style, create_cog
-from di3cl.tasks.predict import GRID, blend, predict, show_prediction, starts
+from di3cl.tasks.predict import (
+    GRID, HIDDEN, Scene, predict, show_prediction, starts, stitch)
 from di3cl.tasks.segment import MODEL, RUN, Segmenter, load_model, save_model
 from di3cl.weights import save_weights
 
@@ -89,6 +93,17 @@ def a_scene(path, h=200, w=300, channels=1, unit="db", names=None, hole=True, **
 def read(path):
     with rasterio.open(path) as f:
         return f.read()
+
+
+def blend(image, answer, size=640, overlap=128, stride=1):
+    "A scene in memory, tile by tile, (D, H / stride, W / stride); more of it below."
+    channels = len(answer(image[:, :GRID, :GRID]))
+
+    def cut(y, x, h, w):
+        return answer(image[:, y:y + h, x:x + w])
+
+    rows = stitch(cut, *image.shape[1:], channels, size, overlap, stride)
+    return torch.cat(list(rows), 1)
 
 
 def test_tiles_cover_a_side_on_the_grid():
@@ -272,24 +287,54 @@ def test_bands_are_picked_by_name_and_strangers_refused():
     for name, want in spoken.items():
         test_eq(polarisation(name), want)
     two, copied = ("VV", "VH"), ("VV",) * 3
+    snap = ("Sigma0_VH_db", "Sigma0_VV_db", "DEM")
     good = (
         (two, two, None, [1, 2]), (two, ("VH",), "VH", [2]), (two, ("VH",), "2", [2]),
-        (("VH", "VV"), two, "2,1", [2, 1]), ((None,), ("VV",), None, [1]),
-        (("HH",), ("VV",), "1", [1]), (("b",), copied, None, [1]),
-        (("r", "g", "b"), copied, None, [1, 2, 3]), (("VV",), ("band1",), None, [1]),
-        (("a_vv", "a_vh"), ("VH",), "vh", [2]))
+        (("VH", "VV"), two, "2,1", [2, 1]), (("VH", "VV"), two, [2, 1], [2, 1]),
+        (("VH", "VV"), two, "VV, VH", [2, 1]), (("VH", "VV"), ("VV",), 2, [2]),
+        ((None,), ("VV",), None, [1]), (("Band 1",), ("VV",), None, [1]),
+        (("HH",), ("VV",), "1", [1]), ((None,), copied, None, [1]),
+        ((None,) * 3, copied, None, [1, 2, 3]), (("VV",), ("band1",), None, [1]),
+        (("a_vv", "a_vh"), ("VH",), "vh", [2]), (snap, two, "vv,Sigma0_VH_db", [2, 1]),
+        (("C11", "C22"), ("c11", "c22"), None, [1, 2]))
     for names, channels, bands, want in good:
         test_eq(pick_bands("s.tif", names, channels, bands), want)
     bad = (
         (two, ("VH",), None, "s.tif: has VV, VH, and the model takes VH: choose with"),
         (("VH",), ("VV",), None, "its VH is not the VV"),
         (("VH", "VV"), two, None, "its VH is not the VV"),
-        (two, ("VV",), "HH", "no band 'HH' among VV, VH"),
-        (two, ("VV",), "3", "no band '3'"),
-        (two, ("VV",), "0", "no band '0'"), (two, ("VV",), "1,2", "the model takes VV"),
+        (two, ("VV",), "HH", "no single band is 'HH' among VV, VH"),
+        (two, ("VV",), "3", "no single band is '3'"),
+        (two, ("VV",), "0", "no single band is '0'"),
+        (two, ("VV",), "1,2", "the model takes VV"),
+        (two, ("VV",), "", "no single band is ''"),
+        (("C22", "C11"), ("C11", "C22"), None, "its C22 is not the C11"),
+        (("DEM",), ("VV",), None, "its DEM is not the VV"),
+        (("VV",), ("grey",), None, "its VV is not the grey"),
+        (("a_VV", "b_VV"), ("VV",), "VV", "no single band is 'VV' among a_VV, b_VV"),
         ((None,) * 4, two, None, "has band 1, band 2, band 3, band 4"))
     for names, channels, bands, why in bad:
         test_fail(lambda: pick_bands("s.tif", names, channels, bands), contains=why)
+    # nobody can tell: it is said
+    for names, channels in (((None,) * 2, two), (two, ("band1", "band2"))):
+        with heard() as lines:
+            pick_bands("s.tif", names, channels)
+        assert "s.tif: its bands" in lines[0] and "in this order" in lines[0]
+
+
+def test_addresses_lead_to_their_files():
+    d = fresh()
+    at = {"{}": "a.tif", "file://{}": "a.tif", "/vsigzip/{}": "b.tif.gz",
+          "/vsizip/{}/in/c.tif": "z.zip", "zip://{}!in/c.tif": "z.zip",
+          "/vsizip/{{{}}}/in/c.tif": "z.zip", "/vsisubfile/10_20,{}": "a.tif",
+          "/vsizip//vsisubfile/9,{}/c.tif": "z.zip", "HDF5:{}://x/y": "n.h5",
+          'HDF5:"{}"://x/y': "n.h5", "NETCDF:{}:VV": "n.nc"}
+    for address, name in at.items():
+        (d / name).write_text("1")
+        test_eq(local_file(address.format(d / name)), str(d / name))
+    for address in ("s3://bucket/a.tif", "/vsicurl/https://x.org/a.tif", "", "/",
+                    f"/vsizip/{d}/none.zip/a.tif"):
+        test_eq(local_file(address), "")
 
 
 def test_a_scene_is_read_as_the_model_wants_it():
@@ -317,12 +362,12 @@ def test_a_scene_is_read_as_the_model_wants_it():
         test_fail(lambda: s.read(0, 0, 64, 64), contains=why)
     with heard() as lines:
         Scene(a_scene(d / "n.tif", crs=None), VV)
-    assert "n.tif: has no coordinate system" in lines[0]
+    assert "n.tif: does not say where on earth it lies" in lines[0]
 
 
 def test_files_come_to_their_places_together_or_not_at_all():
     d = fresh()
-    with new_files(d / "a", None, d / "b") as (a, none, b):
+    with new_files(d / "a", None, d / "b", d / "left_out") as (a, none, b, _):
         a.write_text("1")
         b.write_text("2")
         test_eq((none, (d / "a").exists()), (None, False))
@@ -330,12 +375,76 @@ def test_files_come_to_their_places_together_or_not_at_all():
     for name, why in (("b", "b: exists already"), ("c", "two results")):
         with expect_fail(SarError, contains=why), new_files(d / "c", d / name):
             pass
-    # somebody makes one of them meanwhile
-    with expect_fail(SarError, contains="e: exists already"):
+    # somebody makes one of them meanwhile, here with links and there without
+    for link in (os.link, Mock(side_effect=OSError(95, "not supported"))):
+        for late in ("c", "e", "f"):
+            with expect_fail(SarError, contains=f"{late}: exists already"):
+                with patch("os.link", link), new_files(d / "c", d / "e", d / "f") as made:
+                    for path in made:
+                        path.write_text("ours")
+                    (d / late).write_text("mine")
+            test_eq((d / late).read_text(), "mine")
+            (d / late).unlink()
+            test_eq(sorted(p.name for p in d.iterdir()), ["a", "b"])
+    real = os.link
+
+
+    def late_link(made, path):
+        "Somebody is quicker by a hair."
+        if path.name == "c":
+            path.write_text("mine")
+        real(made, path)
+
+
+    with patch("os.link", late_link), expect_fail(SarError, contains="c: exists already"):
         with new_files(d / "c", d / "e") as made:
-            for path in (*made, d / "e"):
-                path.write_text("mine")
-    test_eq(sorted(p.name for p in d.iterdir()), ["a", "b", "e"])
+            for path in made:
+                path.write_text("ours")
+    test_eq((d / "c").read_text(), "mine")
+    test_eq(sorted(p.name for p in d.iterdir()), ["a", "b", "c"])
+
+
+def test_what_a_killed_process_left_is_taken_back():
+    code = """import os, signal, sys
+import di3cl.tasks.predict as p
+when, out = int(sys.argv[1]), sys.argv[2:]
+real, done = p._put, []
+def put(made, path):
+    if len(done) == when:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(real(made, path))
+p._put = put
+p.shutil.rmtree = lambda *a, **kw: os.kill(os.getpid(), signal.SIGKILL)
+with p.new_files(*out) as made:
+    for path in made:
+        path.write_text("old")
+"""
+    for when in (0, 1, 2, 3):              # so many of three had their names
+        d = fresh()
+        out = [d / name for name in "abc"]
+        (d / "b2").write_text("mine")
+        subprocess.run([sys.executable, "-c", code, str(when), *map(str, out)])
+        there = [p.name for p in sorted(d.glob("[!.]*"))]
+        test_eq(there, sorted(["b2", *"abc"[3 - when:]]))
+        assert list(d.glob(".*"))
+        if when == 3:                      # all was there: it stays
+            with expect_fail(SarError, contains="a: exists already"), new_files(*out):
+                pass
+        else:
+            with new_files(*out) as made:
+                for path in made:
+                    path.write_text("new")
+            test_eq({p.read_text() for p in out}, {"new"})
+        test_eq([p.name for p in sorted(d.iterdir())], ["a", "b", "b2", "c"])
+    # what is not ours stays: of a living process, of another machine, a link
+    d = fresh()
+    for name in (f"{HIDDEN}{os.getpid()}-x-a", ".di3cl-elsewhere-999999999-x-a", ".a.tmp",
+                 f"{HIDDEN}999999999-x-b", f"{HIDDEN}x-a"):
+        (d / name).mkdir()
+    (d / f"{HIDDEN}999999999-y-a").symlink_to(d)
+    with new_files(d / "a"):
+        pass
+    test_eq(len(list(d.iterdir())), 6)
 
 
 def test_a_map_has_the_scenes_place_and_is_right_pixel_by_pixel():
@@ -394,7 +503,7 @@ def test_any_size_unit_and_number_of_channels():
             same = read(d / f"{unit}_{what}.tif") == read(d / f"db_{what}.tif")
             assert same.mean() > .999
     grey = a_model(d / "m3", Preprocess("digital", [-11], [4], [-25, 0], ["grey"]))
-    s = a_scene(d / "g.tif", unit=None)
+    s = a_scene(d / "g.tif", unit=None, names=("grey",))
     assert predict(s, d / "g_map.tif", grey, unit="digital", **SMALL)
 
 
@@ -413,14 +522,15 @@ p.predict({str(scene)!r}, {str(d / 'o.tif')!r}, {str(m)!r}, tile=96, overlap=32,
     quiet = dict(stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     child = subprocess.Popen([sys.executable, "-c", code], **quiet)
     end = time.monotonic() + 60
-    while not list(d.glob(".*")) and time.monotonic() < end:
+    while not list(d.glob(".*/*")) and time.monotonic() < end:
         time.sleep(.05)
     time.sleep(.5)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert list(d.glob(".*"))                               # it was at work
+    assert list(d.glob(".*/*"))                             # it was at work
     test_eq(sorted(q.name for q in d.glob("[!.]*")), ["m", "s.tif"])
     assert predict(scene, d / "o.tif", m, **SMALL)          # nothing is in the way
+    test_eq(sorted(q.name for q in d.iterdir()), ["m", "o.tif", "o.tif.aux.xml", "s.tif"])
 
 
 def test_a_model_whose_answers_are_no_numbers_makes_no_map():
@@ -431,38 +541,83 @@ def test_a_model_whose_answers_are_no_numbers_makes_no_map():
         broken.head.bias += torch.nan
     still = network()
     still.decoder.blocks[0].conv1[1].running_var -= 5      # finite, its root is not
-    tiny = network(pre=Preprocess("db", [-11], [1e-320], [-25, 0], ["VV"]))
-    for k, model in enumerate((broken, still, tiny)):
+    large = network()
+    large.head.weight.data.fill_(3e38)                     # finite, a sum of some is not
+    for model in (broken, still, large):
         model.task, model.palette = "water", ("k", "b")
         model.label = dict(sha256="")
         with patch.dict(predict.__globals__, load_model=lambda folder: model):
             test_fail(lambda: predict(scene, d / "o.tif", "m", **SMALL),
-                      contains="the model's answers are not numbers")
+                      contains="s.tif: the model's answers are not numbers")
         test_eq(list(d.iterdir()), [])
+
+
+@contextmanager
+def halfway(act):
+    "Do something in the middle of a scene's reading."
+    real, then = Scene.read, [act]
+
+    def read_then(self, y, x, h, w):
+        if then and (y, x) == (64, 64):
+            then.pop()()
+        return real(self, y, x, h, w)
+
+    with patch.object(Scene, "read", read_then):
+        yield
+    test_eq(then, [])
 
 
 def test_what_changes_meanwhile_is_noticed():
     d = fresh()
-    m, scene, out = a_model(d / "m"), a_scene(d / "s.tif"), d / "o.tif"
-    real, then = Scene.read, []
+    m, out, names = a_model(d / "m"), d / "o.tif", ["m", "o.tif"]
+    envi = dict(driver="ENVI", names=("VV",), tags=dict(unit="db"))
 
 
-    def read_then(self, y, x, h, w):
-        if (y, x) == (64, 64):
-            then.pop()()
-        return real(self, y, x, h, w)
+    def archive(path):
+        "A scene in a zip."
+        with zipfile.ZipFile(path, "w") as z:
+            z.write(a_scene(fresh() / "s.tif"), "s.tif")
+        return f"/vsizip/{path}/s.tif"
 
 
-    def refused(why, act):
-        then.append(act)
-        with patch.object(Scene, "read", read_then):
-            test_fail(lambda: predict(scene, out, m, **SMALL), contains=why)
+    # replaced whole, its header only, an archive around it
+    scenes = {a_scene(d / "s.tif"): lambda: a_scene(d / "s.tif"),
+              a_scene(d / "e.bin", driver="ENVI"): (d / "e.hdr").touch,
+              archive(d / "z.zip"): lambda: archive(d / "z.zip"),
+              a_scene(d / "g.tif"): (d / "g.tif").unlink}
+    before = sorted(d.iterdir())
+    for scene, act in scenes.items():
+        with halfway(act):
+            test_fail(lambda: predict(scene, out, m, unit="db", **SMALL),
+                      contains="" if "g.tif" in str(scene) else f"{scene}: was changed")
+    before.remove(d / "g.tif")
+    test_eq(sorted(d.iterdir()), before)
+    # an output that comes to lie there
+    outputs = dict(probabilities=d / "p.tif", vector=d / "v.gpkg", picture=d / "p.png")
+    for late in (out, d / "o.tif.aux.xml", *outputs.values()):
+        with halfway(lambda: late.write_text("precious")):
+            test_fail(lambda: predict(d / "s.tif", out, m, **outputs, **SMALL),
+                      contains=f"{late.name}: exists already")
+        test_eq(late.read_text(), "precious")
+        late.unlink()
+        test_eq(sorted(d.iterdir()), before)
 
 
-    refused("s.tif: was changed while it was read", lambda: a_scene(scene, unit="db"))
-    refused("o.tif: exists already", lambda: out.write_text("precious"))
-    test_eq(out.read_text(), "precious")
-    test_eq(sorted(q.name for q in d.iterdir()), ["m", "o.tif", "s.tif"])
+def test_a_picture_that_fails_costs_no_map():
+    d = fresh()
+    scene, model = a_scene(d / "s.tif"), network()
+    model.classes = ("$x_$", "a_b^{")
+    m = write_folder(d / "m", model)
+    predict(scene, d / "a.tif", m, picture=d / "a.png", **SMALL)
+    assert plt.imread(d / "a.png").std() > .1
+    with patch("matplotlib.figure.Figure.savefig", side_effect=RuntimeError("no ink")):
+        with heard() as lines:
+            predict(scene, d / "b.tif", m, picture=d / "b.png", **SMALL)
+    assert "b.png: could not be drawn: no ink" in lines[0]
+    names = sorted(q.name for q in d.iterdir())
+    test_eq(names, ["a.png", "a.tif", "a.tif.aux.xml", "b.tif", "b.tif.aux.xml", "m",
+                    "s.tif"])
+    plt.close("all")
 
 
 def test_features_are_the_encoders_own():
@@ -507,15 +662,19 @@ def write_maps(d, h=300, w=420, unit="db"):
 
 def test_a_thumbnail_is_every_nth_pixel():
     scene, map_, _ = write_maps(fresh())
-    x = read_thumbnail(map_, (100, 50, 60, 70))
+    x = read_thumbnail(map_, (100, 50, 60, 70), unit="digital")
     test_eq(x[0].numpy(), read(map_)[0, 100:160, 50:120])
     x = read_thumbnail(scene, side=100)
     test_eq(tuple(x.shape), (1, 60, 84))
     assert x[0, :10, :14].isnan().all() and x[0, 13:].isfinite().all()
-    test_eq(read_thumbnail_db(scene, side=100).isnan(), x[0].isnan())
     untagged = write_maps(fresh(), unit=None)[0]
-    test_fail(lambda: read_thumbnail_db(untagged), contains="no unit is declared")
-    assert read_thumbnail_db(untagged, unit="db").isfinite().any()
+    test_fail(lambda: read_thumbnail(untagged), contains="no unit is declared")
+    test_close(read_thumbnail(untagged, unit="db", side=100)[0, 13:], x[0, 13:])
+    power = a_scene(fresh() / "s.tif", channels=2, unit="intensity", hole=False)
+    x = read_thumbnail(power, bands="VH")
+    test_close(x[0], to_unit(torch.from_numpy(read(power)[1]), "intensity", "db"))
+    value = float(read(power)[1, 3, 4])
+    test_eq(read_thumbnail(power, bands=2, nodata=value).isnan().sum(), 1)
 
 
 def test_what_is_shown_lies_on_each_other():
@@ -529,8 +688,6 @@ def test_what_is_shown_lies_on_each_other():
     for image in [image for a in axes for image in a.images]:
         test_eq(image.get_array().shape[:2], (90, 130))
     test_eq(len(show_prediction(scene, map_)), 3)
-    save_picture(d / "a.png", scene, map_)
-    assert plt.imread(d / "a.png").std() > .1
     other = write_scene(d / "o.tif", np.ones((30, 30), "float32"), tags=dict(unit="db"))
     test_fail(lambda: show_prediction(other, map_), contains="the map of another scene")
     test_fail(lambda: show_prediction(scene, scene), contains="names no classes")
@@ -559,7 +716,9 @@ def test_bad_scenes_are_one_line_and_leave_nothing():
     write_scene(d / "none.tif", zero - 9999, tags=unit, nodata=-9999)
     write_scene(d / "zero.tif", zero, tags=unit)
     for name, kw in (("nan", {}), ("none", {}), ("zero", dict(nodata=0))):
-        refuse("nothing is valid", f"{name}.tif", **kw)
+        refuse(f"{name}.tif: nothing is valid", f"{name}.tif", **kw)
+        refused(d, "nothing is valid", lambda: features(
+            d / f"{name}.tif", d / "o.tif", m, **SMALL | kw))
     a_scene(d / "two.tif", channels=2)
     a_scene(d / "hh.tif", names=("HH",))
     a_scene(d / "dn.tif", unit="digital")
@@ -600,6 +759,7 @@ def test_bad_places_and_settings_are_one_line_and_leave_nothing():
     refuse("s.tif: exists already", scene)
     refuse("none is no folder", d / "none" / "o.tif")
     refuse("must end in .tif", d / "o.png")
+    refuse("must end in .png", picture=d / "o.gif")
     refuse("named for two results", probabilities=out)
     refuse("multiples of 32", tile=100)
     refuse(".gpkg", vector=d / "o.shp")
