@@ -114,6 +114,17 @@ def test_solutions_are_folded_with_their_output():
             ["Why?", "<details><summary>Solution</summary>", answer[1], end])
 
 
+def test_no_solution_shows_its_output_open():
+    supports = {"test", "testsetup", "export", "exporti", "solution"}
+    for page in PAGES:
+        found = read_cells(page)
+        for cell, after in zip(found, found[1:]):
+            ends = "".join(cell["source"]).rstrip().endswith("</details>")
+            if cell["cell_type"] == "markdown" and ends and after.get("outputs"):
+                marked = supports & set(directives("".join(after["source"]))[0])
+                assert marked, f"{page}, {after['id']}: mark it #| solution"
+
+
 def test_tables_say_what_the_comments_say():
     found = "\n".join(c.source for c in processed("course/05_instances.ipynb"))
     for name in ("sample_boxes", "Instances"):
@@ -374,6 +385,26 @@ def test_pages_keep_the_form():
             after = course[course.index(page) + 1]
             said = cells(page, "markdown")[-1]
             assert f"]({Path(after).name}" in said, f"{page} does not lead on"
+
+
+def visible(page):
+    "Count the words and the lines of code of a page that are not folded away."
+    html = BeautifulSoup(rendered(page)[0], "html.parser")
+    for tag in html.find_all(["details", "math"]):
+        tag.decompose()
+    lines = [l for pre in html.select("pre.python") for l in pre.text.splitlines()]
+    for tag in html.find_all("pre"):
+        tag.decompose()
+    return len(html.text.split()), sum(bool(line.strip()) for line in lines)
+
+
+def test_pages_of_the_course_are_short():
+    owing = {"course/09_pretrain.ipynb": 360, "course/10_probe.ipynb": 260}
+    for page in PAGES:
+        if page.startswith("course/"):
+            words, lines = visible(page)
+            assert words <= 1750, f"{page}: {words} words"
+            assert lines <= owing.get(page, 130), f"{page}: {lines} lines of code"
 
 
 SHELL = """<!doctype html><html lang="en"><meta charset="utf-8">
