@@ -15,8 +15,7 @@ from stopwatch import contest, threads
 
 from di3cl.sarsense.build import plan, run_job
 from di3cl.sarsense.sources import Settings, Source
-from di3cl.store import (
-    StoreTiles, create, pack, read_manifest, write_shard, write_sums)
+from di3cl.store import StoreTiles, create, pack, read_manifest, write_shard, write_sums
 
 BLOCKS = dict(tiled=True, blockxsize=512, blockysize=512)
 STRIPS = dict(tiled=False, blockxsize=None, blockysize=None)

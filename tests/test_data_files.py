@@ -113,22 +113,31 @@ def test_a_file_that_cannot_be_opened_says_why():
 def test_a_name_promises_nothing_and_no_other_file_is_opened():
     secret = folder / "secret"
     secret.write_bytes(b"x" * 400)
-    band = ('<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
-        f'<SourceFilename relativetoVRT="0">{secret}</SourceFilename>'
-        "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset>"
-        "<LineOffset>20</LineOffset></VRTRasterBand>")
+    band = (
+        '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
+    f'<SourceFilename relativetoVRT="0">{secret}</SourceFilename>'
+    "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset>"
+    "<LineOffset>20</LineOffset></VRTRasterBand>"
+    )
     xml = f'<VRTDataset rasterXSize="20" rasterYSize="20">{band}</VRTDataset>'
     for name in ("x.tif", "x.png", "x.vrt"):
         (folder / name).write_text(xml)
         refuses(folder / name, "GDAL finds no raster in it")
+
+
     def elsewhere(f):
         f.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(folder / "x.vrt"))
 
+
     big = np.zeros((1, 600, 600), "uint8")
-    refuses(write("tag.tif", big, after=elsewhere), "tag.tif: its tags (OVERVIEWS) name")
+    refuses(
+        write("tag.tif", big, after=elsewhere), "tag.tif: its tags (OVERVIEWS) name"
+    )
     notes = write("tag.png", big).with_name("tag.png.aux.xml")
-    notes.write_text('<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">'
-                 f"{folder / 'x.vrt'}</MDI></Metadata></PAMDataset>")
+    notes.write_text(
+        '<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">'
+    f"{folder / 'x.vrt'}</MDI></Metadata></PAMDataset>"
+    )
     refuses(folder / "tag.png", "tag.png: its tags (OVERVIEWS) name")
     write("tag.tif", big)
     os.rename(write("y.tif", big, after=elsewhere), folder / "tag.tif.msk")
@@ -146,11 +155,13 @@ def test_a_name_promises_nothing_and_no_other_file_is_opened():
 def test_a_local_hdf5_is_named_by_its_part_since_its_pixels_may_lie_elsewhere():
     from rasterio.shutil import copy as convert
 
-    source = write("source.tif", ground, crs="EPSG:32632", transform=Affine.scale(10, -10))
+    source = write(
+        "source.tif", ground, crs="EPSG:32632", transform=Affine.scale(10, -10)
+    )
     old, new = folder / "old.nc", folder / "new.nc"
     for path, kind in ((old, "NC"), (new, "NC4")):
         convert(str(source), str(path), driver="netCDF", format=kind)
-    test_eq(read(old), ground)                # netCDF of old, which is no HDF5
+    test_eq(read(old), ground)  # netCDF of old, which is no HDF5
     refuses(new, "this is a container", f'HDF5:"{new}"://NAME')
     for address in (f'HDF5:"{new}"://Band1', f'NETCDF:"{new}":Band1'):
         test_eq(np.sort(read(address).ravel()), np.sort(ground.ravel()))
@@ -240,16 +251,24 @@ def test_only_what_lies_on_earth_has_a_place():
     local = rasterio.CRS.from_wkt('LOCAL_CS["a quarry",UNIT["metre",1]]')
     utm, degrees = (rasterio.CRS.from_epsg(k) for k in (32632, 4326))
     turned = Affine.translation(5e5, 6e6) * Affine.rotation(30) * Affine.scale(10, -10)
-    four = [GroundControlPoint(r, c, 10 + c / 1e3, 45 - r / 1e3)
-            for r in (0, 9) for c in (0, 9)]
-    for kw, crs in ((dict(crs=utm, transform=turned), utm), (dict(crs=utm), None),
-                    (dict(crs=local, transform=turned), None),
-                    (dict(crs=utm, transform=Affine.scale(0)), None),
-                    (dict(transform=turned), None), (dict(gcps=(four, degrees)), degrees),
-                    (dict(gcps=(four, None)), None), (dict(gcps=(four, local)), None),
-                    (dict(gcps=(four[:2], degrees)), None),
-                    (dict(crs=local, transform=turned, gcps=(four, degrees)), degrees),
-                    (dict(crs=rasterio.CRS.from_epsg(4978), transform=turned), None)):
+    four = [
+        GroundControlPoint(r, c, 10 + c / 1e3, 45 - r / 1e3)
+        for r in (0, 9)
+        for c in (0, 9)
+    ]
+    for kw, crs in (
+        (dict(crs=utm, transform=turned), utm),
+        (dict(crs=utm), None),
+        (dict(crs=local, transform=turned), None),
+        (dict(crs=utm, transform=Affine.scale(0)), None),
+        (dict(transform=turned), None),
+        (dict(gcps=(four, degrees)), degrees),
+        (dict(gcps=(four, None)), None),
+        (dict(gcps=(four, local)), None),
+        (dict(gcps=(four[:2], degrees)), None),
+        (dict(crs=local, transform=turned, gcps=(four, degrees)), degrees),
+        (dict(crs=rasterio.CRS.from_epsg(4978), transform=turned), None),
+    ):
         h = Header(9, 9, **kw)
         test_eq((h.placed, h.place_crs), (crs is not None, crs))
         if not h.placed:
@@ -261,7 +280,9 @@ def test_only_what_lies_on_earth_has_a_place():
     in_line = [GroundControlPoint(0, c, 10 + c, 45) for c in range(5)]
     with expect_fail(SarError, contains="no way leads"):
         Header(9, 9, gcps=(in_line, degrees)).footprint("EPSG:4326")
-    far = Header(9, 9, crs=degrees, transform=Affine(1, 0, 0, 0, 1, 95))    # beyond a pole
+    far = Header(
+        9, 9, crs=degrees, transform=Affine(1, 0, 0, 0, 1, 95)
+    )  # beyond a pole
     with expect_fail(SarError):
         far.ground_points([0], [0], "EPSG:3031")
 
@@ -292,13 +313,20 @@ def test_an_outline_around_a_pole_holds_it():
     h = Header(200, 100, crs=polar, transform=Affine(1e4, 0, -4e5, 0, -1e4, 9e5))
     outline = h.footprint("EPSG:4326")
     assert outline.is_valid
-    lon, lat = rasterio.warp.transform(polar, "EPSG:4326", [-3e5, 5e5, 0, 3e5, 7e5],
-                                       [5e5, -9e5, 2e5, -2e5, 0])
-    inside = [any(outline.contains(shapely.Point(x + turn, y)) for turn in (-360, 0, 360))
-              for x, y in zip(lon, lat)]
+    lon, lat = rasterio.warp.transform(
+        polar, "EPSG:4326", [-3e5, 5e5, 0, 3e5, 7e5], [5e5, -9e5, 2e5, -2e5, 0]
+    )
+    inside = [
+        any(outline.contains(shapely.Point(x + turn, y)) for turn in (-360, 0, 360))
+        for x, y in zip(lon, lat)
+    ]
     test_eq(inside, [True, True, True, True, False])
-    globe = Header(180, 360, crs=rasterio.CRS.from_epsg(4326),
-                   transform=Affine(1, 0, -180, 0, -1, 90))
+    globe = Header(
+        180,
+        360,
+        crs=rasterio.CRS.from_epsg(4326),
+        transform=Affine(1, 0, -180, 0, -1, 90),
+    )
     test_eq(globe.footprint("EPSG:4326").bounds, (-180, -90, 180, 90))
 
 
@@ -311,9 +339,9 @@ def test_a_walk_follows_links_once_and_never_in_circles():
         (far / "deep").mkdir(parents=True)
         (far / "deep/4.tif").write_text("x")
         os.symlink("../../far", top / "b/link")
-        os.symlink("../far/deep", top / "zlink")    # read already, by the other link
+        os.symlink("../far/deep", top / "zlink")  # read already, by the other link
         os.symlink("..", top / "b/up")
-        os.symlink("../..", far / "deep/round")     # the folder of all these
+        os.symlink("../..", far / "deep/round")  # the folder of all these
         os.symlink("nowhere", top / "a/gone.tif")
         names = [p.relative_to(top).as_posix() for p in walk(top)]
         test_eq(names, ["a/1.tif", "a/gone.tif", "a b/3", "b/2.tif", "zlink/4.tif"])
@@ -321,10 +349,14 @@ def test_a_walk_follows_links_once_and_never_in_circles():
         test_eq(len(walk(top / "b")), 2)
         os.symlink("top", Path(d, "link"))
         test_eq(len(walk(Path(d, "link"))), 5)
+
         def closed(path, e=PermissionError(13, "Permission denied")):
             raise PermissionError(13, "Permission denied", path)
+
         with mock.patch("os.scandir", closed):
-            with expect_fail(SarError, contains=f"{top}: this folder cannot be read: Perm"):
+            with expect_fail(
+                SarError, contains=f"{top}: this folder cannot be read: Perm"
+            ):
                 walk(top)
 
 
@@ -342,7 +374,11 @@ def test_content_is_known_by_size_and_three_blocks():
                 test_eq(content_hash(path), content_hash(str(path)))
         test_eq(len(seen), 2 + 4 + 4)
         os.mkfifo(Path(d, "pipe"))
-        for name, why in (("pipe", "a pipe"), ("none", "no such file"), ("", "a folder")):
+        for name, why in (
+            ("pipe", "a pipe"),
+            ("none", "no such file"),
+            ("", "a folder"),
+        ):
             with expect_fail(SarError, contains=why):
                 content_hash(Path(d, name))
 

@@ -40,31 +40,46 @@ def test_pairs_are_found_by_name_and_strangers_are_named():
         with tempfile.TemporaryDirectory() as d:
             for f in files:
                 raster(Path(d) / f, halves(4, 4))
-            return [(a.relative_to(d).as_posix(), b.relative_to(d).as_posix(), part)
-                    for a, b, part in find_pairs(d)]
+            return [
+                (a.relative_to(d).as_posix(), b.relative_to(d).as_posix(), part)
+                for a, b, part in find_pairs(d)
+            ]
 
-    test_eq(layout("images/s/1.tif", "masks/s/1_mask.png", "images/2.png",
-                   "masks/2.tif"),
-            [("images/2.png", "masks/2.tif", ""),
-             ("images/s/1.tif", "masks/s/1_mask.png", "")])
+
+    test_eq(
+        layout("images/s/1.tif", "masks/s/1_mask.png", "images/2.png", "masks/2.tif"),
+        [
+            ("images/2.png", "masks/2.tif", ""),
+            ("images/s/1.tif", "masks/s/1_mask.png", ""),
+        ],
+    )
     test_eq(layout("1.tif", "1_label.png"), [("1.tif", "1_label.png", "")])
-    test_eq(layout("images/1.tif", "images/1_mask.png", "2.tif", "masks/2.png"),
-            [("2.tif", "masks/2.png", ""),
-             ("images/1.tif", "images/1_mask.png", "")])
-    test_eq(layout("train/1.tif", "train/1_mask.png", "test/images/9.tif",
-                   "test/labels/9.png"),
-            [("test/images/9.tif", "test/labels/9.png", "test"),
-             ("train/1.tif", "train/1_mask.png", "train")])
+    test_eq(
+        layout("images/1.tif", "images/1_mask.png", "2.tif", "masks/2.png"),
+        [("2.tif", "masks/2.png", ""), ("images/1.tif", "images/1_mask.png", "")],
+    )
+    test_eq(
+        layout(
+            "train/1.tif", "train/1_mask.png", "test/images/9.tif", "test/labels/9.png"
+        ),
+        [
+            ("test/images/9.tif", "test/labels/9.png", "test"),
+            ("train/1.tif", "train/1_mask.png", "train"),
+        ],
+    )
     for files, why in (
-            (("1.tif", "2.tif", "1_mask.png"), "image: 2.tif; mask: none"),
-            (("images/1.tif", "masks/1.png", "masks/3.png"),
-             "1 of 2 names are without a partner or have two (image: none; mask: 3"),
-            (("1.tif", "1.png", "1_mask.png"),
-             "image: 1.png and 1.tif; mask: 1_mask.png"),
-            (("val/1.tif", "val/1_mask.tif"), "no train"),
-            (("1.tif", "labels/1.png", "masks/1.png"), "mask: 1.png and 1.png"),
-            (("images/1.tif", "masks/1.png", "other/2.tif"), "image: 2.tif; mask: none"),
-            (("1.tif",), "1 of 1 names"), (("1_mask.tif",), "1 of 1 names")):
+        (("1.tif", "2.tif", "1_mask.png"), "image: 2.tif; mask: none"),
+        (
+            ("images/1.tif", "masks/1.png", "masks/3.png"),
+            "1 of 2 names are without a partner or have two (image: none; mask: 3",
+        ),
+        (("1.tif", "1.png", "1_mask.png"), "image: 1.png and 1.tif; mask: 1_mask.png"),
+        (("val/1.tif", "val/1_mask.tif"), "no train"),
+        (("1.tif", "labels/1.png", "masks/1.png"), "mask: 1.png and 1.png"),
+        (("images/1.tif", "masks/1.png", "other/2.tif"), "image: 2.tif; mask: none"),
+        (("1.tif",), "1 of 1 names"),
+        (("1_mask.tif",), "1 of 1 names"),
+    ):
         test_fail(lambda: layout(*files), contains=why)
     test_fail(lambda: find_pairs("/nowhere"), contains="no such folder")
 
@@ -134,20 +149,28 @@ def test_any_text_is_a_legend_or_is_refused_by_name():
 def test_a_mask_lies_on_its_image_or_is_refused():
     with tempfile.TemporaryDirectory() as d:
         image = raster(f"{d}/i.tif", field(30, 40), crs="EPSG:32632")
+
         def check(mask, crs="EPSG:32632", move=Affine.identity()):
             path = raster(f"{d}/m.tif", mask, crs=crs, transform=NORTH * move)
             return check_same_grid(image, path)
+
         header = check(halves(30, 40))
         test_eq((header.height, header.width), (30, 40))
         check(halves(30, 40), None)  # no map at all: by size
-        check(halves(30, 40), move=Affine.translation(0.05, 0))     # rounding
-        check(halves(30, 40), "EPSG:25832")  # the same zone on another datum: millimetres
-        for kw, why in ((dict(crs="EPSG:32633"), "pixels beside its image"),
-                        (dict(move=Affine.translation(0, -2)), "2.0 pixels beside"),
-                        (dict(move=Affine.scale(1.1)), "4.0 pixels beside")):
+        check(halves(30, 40), move=Affine.translation(0.05, 0))  # rounding
+        check(
+            halves(30, 40), "EPSG:25832"
+        )  # the same zone on another datum: millimetres
+        for kw, why in (
+            (dict(crs="EPSG:32633"), "pixels beside its image"),
+            (dict(move=Affine.translation(0, -2)), "2.0 pixels beside"),
+            (dict(move=Affine.scale(1.1)), "4.0 pixels beside"),
+        ):
             test_fail(lambda: check(halves(30, 40), **kw), contains=why)
-        test_fail(lambda: check(halves(30, 41)),
-                  contains="m.tif: has 30 x 41 pixels, its image i.tif 30 x 40")
+        test_fail(
+            lambda: check(halves(30, 41)),
+            contains="m.tif: has 30 x 41 pixels, its image i.tif 30 x 40",
+        )
 
 
 def test_windows_count_every_pixel_once():
@@ -380,25 +403,39 @@ def test_nodata_under_labels_is_counted_and_said_once():
 def test_bands_are_read_by_name_and_strangers_are_refused():
     two = np.stack([field(96, 96), field(96, 96, 1) - 7])
 
+
     def stacked(d, names_of):
-        "Pairs whose bands have these names; the numbers of VV and VH are those of `two`."
+        "Pairs whose bands have these names; the numbers are those of `two`."
         for k, names in enumerate(names_of):
             x = two[::-1] if names == ("VH", "VV") else two
             raster(f"{d}/{k}.tif", x, "db", names=names)
             raster(f"{d}/{k}_mask.png", halves(96, 96))
         return d
 
+
     with tempfile.TemporaryDirectory() as d:
         stacked(d, [("VV", "VH"), ("VH", "VV"), ("VV", "VH")])
-        for bands, names in ((None, ("VV", "VH")), ("VH,VV", ("VH", "VV")),
-                             ("2,1", ("VH", "VV")), ("VH", ("VH",)), (1, ("VV",))):
+        for bands, names in (
+            (None, ("VV", "VH")),
+            ("VH,VV", ("VH", "VV")),
+            ("2,1", ("VH", "VV")),
+            ("VH", ("VH",)),
+            (1, ("VV",)),
+        ):
             l = open_labels(d, "water", 96, bands=bands)
             test_eq((l.names, l.channels, len(l)), (names, len(names), 3))
             for k in range(3):
-                test_eq(l.tile(k)[0].numpy(), two[[("VV", "VH").index(n) for n in names]])
-        test_fail(lambda: open_labels(d, "water", 96, bands="HH"), contains="no band 'HH'")
+                test_eq(
+                    l.tile(k)[0].numpy(), two[[("VV", "VH").index(n) for n in names]]
+                )
+        test_fail(
+            lambda: open_labels(d, "water", 96, bands="HH"), contains="no band 'HH'"
+        )
     for names, why in ((("VV", "HV"), "no band 'VH'"), ((), "no band 'VV'")):
-        with tempfile.TemporaryDirectory() as d, expect_fail(SarError, contains="2.tif:"):
+        with (
+            tempfile.TemporaryDirectory() as d,
+            expect_fail(SarError, contains="2.tif:"),
+        ):
             open_labels(stacked(d, [("VV", "VH"), ("VV", "VH"), names]), "water", 96)
     with tempfile.TemporaryDirectory() as d:
         with expect_fail(SarError, contains="named VV, VH; those before it have 2"):
@@ -409,7 +446,7 @@ def test_bands_are_read_by_name_and_strangers_are_refused():
 
 def test_what_is_declared_comes_before_every_check():
     with tempfile.TemporaryDirectory() as d:
-        for k in range(3):                # power, an angle with holes, a DEM below the sea
+        for k in range(3):  # power, an angle with holes, a DEM below the sea
             x = np.stack([10 ** (field(96, 96, k) / 10), field(96, 96), field(96, 96)])
             x[0, :10], x[1, 50:] = -9999, np.nan
             raster(f"{d}/{k}.tif", x, "intensity", names=("VV", "angle", "DEM"))
@@ -425,11 +462,11 @@ def test_a_folder_is_known_by_its_content():
     with tempfile.TemporaryDirectory() as d:
         folder_of(f"{d}/a")
         before = open_labels(f"{d}/a", "water", 64).fingerprint
-        Path(f"{d}/a").rename(f"{d}/b")             # it may move
+        Path(f"{d}/a").rename(f"{d}/b")  # it may move
         test_eq(open_labels(f"{d}/b", "water", 64).fingerprint, before)
         for folder in ("images", "masks"):
             one, other = sorted(Path(f"{d}/b/{folder}").iterdir())[:2]
-            if folder == "masks":                   # masks that differ, with equal counts
+            if folder == "masks":  # masks that differ, with equal counts
                 raster(one, halves(96, 96)[:, ::-1])
                 before = open_labels(f"{d}/b", "water", 64).fingerprint
             for old, new in ((one, f"{d}/t"), (other, one), (Path(f"{d}/t"), other)):
@@ -470,7 +507,9 @@ def test_whole_numbers_of_any_size_are_compared_as_they_are_stored():
     rng = np.random.default_rng(0)
     for dtype in ("uint8", "int16", "uint16", "int32", "uint32", "int64", "float64"):
         top = 2**53 if dtype == "float64" else np.iinfo(dtype).max
-        values = rng.choice(np.array([0, 1, 7, 100, top // 2 + 1, top - 1, top]), 4, False)
+        values = rng.choice(
+            np.array([0, 1, 7, 100, top // 2 + 1, top - 1, top]), 4, False
+        )
         mask = rng.choice(values, (64, 64)).astype(dtype)
         with tempfile.TemporaryDirectory() as d:
             pair = raster(f"{d}/i.tif", field(64, 64), "db"), raster(f"{d}/m.tif", mask)
@@ -505,10 +544,15 @@ def test_held_out_ground_is_apart():
 def test_simulated_tiles_are_the_simulators_scenes():
     train = simulate(5, 48, start=3, channels=2)
     test = simulate(2, 48, start=TEST_START + 3, channels=2)
-    truth, images = (torch.cat([getattr(s, what) for s in (train, test)])
-                     for what in ("label", "image"))
-    for task, want in (("landcover", truth), ("water", truth == 0),
-                       ("road", truth == 5)):
+    truth, images = (
+        torch.cat([getattr(s, what) for s in (train, test)])
+        for what in ("label", "image")
+    )
+    for task, want in (
+        ("landcover", truth),
+        ("water", truth == 0),
+        ("road", truth == 5),
+    ):
         l = open_labels("sim", task, 48, n=5, start=3, n_test=2, channels=2)
         x, y = l.batch(range(7))
         assert torch.equal(x, images) and torch.equal(y, want.to(torch.uint8))
@@ -518,11 +562,12 @@ def test_simulated_tiles_are_the_simulators_scenes():
         test_eq(l.counts.sum(1).tolist(), [48 * 48] * 7)
         test_eq(len(l.groups.unique()), 7)
     for task, kw, why in (
-            ("road", dict(n=9, start=TEST_START - 3), "reach into the test scenes"),
-            ("road", dict(unit="amplitude"), "are in db, and nothing else"),
-            ("road", dict(bands="VV"), "leave unit, bands and nodata out"),
-            ("road", dict(nodata=0), "leave unit, bands and nodata out"),
-            ("roads", {}, "unknown task 'roads': choose one of landcover, water, road")):
+        ("road", dict(n=9, start=TEST_START - 3), "reach into the test scenes"),
+        ("road", dict(unit="amplitude"), "are in db, and nothing else"),
+        ("road", dict(bands="VV"), "leave unit, bands and nodata out"),
+        ("road", dict(nodata=0), "leave unit, bands and nodata out"),
+        ("roads", {}, "unknown task 'roads': choose one of landcover, water, road"),
+    ):
         test_fail(lambda: open_labels("sim", task, **kw), contains=why)
 
 

@@ -235,7 +235,9 @@ def test_names_of_bands_are_taken_literally_and_must_be_one():
         def describe(f):
             for k, name in enumerate(some, 1):
                 f.set_band_description(k, name)
+
         return describe
+
 
     x = np.arange(3, dtype="float32")[:, None, None].repeat(8, 1).repeat(8, 2)
     path = write_raster(folder / "odd.tif", x, after=names("2", "a, b", ""))
@@ -245,8 +247,12 @@ def test_names_of_bands_are_taken_literally_and_must_be_one():
     test_eq(read_sar(path, unit="digital", bands=[1, 2]).names, ("2", "a, b"))
     path = write_raster(folder / "twice.tif", x, after=names("VV", "VV", "VH"))
     test_is(read_sar(path, unit="digital").names, None)
-    for bands, why in (("VV", "no band 'VV'; it has 1, 2, 3, VV, VV, VH"),
-                       ("VH,", "no band ''"), ("VH,HH", "no band 'HH'"), (0, "no band 0")):
+    for bands, why in (
+        ("VV", "no band 'VV'; it has 1, 2, 3, VV, VV, VH"),
+        ("VH,", "no band ''"),
+        ("VH,HH", "no band 'HH'"),
+        (0, "no band 0"),
+    ):
         with expect_fail(UnitError, contains=f"{path}: has {why}"):
             read_sar(path, unit="digital", bands=bands)
 
@@ -414,23 +420,33 @@ def fields(unit):
 
 def test_what_no_echo_can_be_is_taken_for_undeclared_nodata():
     for unit, value, says in (
-            ("intensity", -9999, "negative (one is stored as -9999"),
-            ("amplitude", -0.01, "negative (one is stored as -0.01"),
-            ("intensity", 9.96921e36, "above 1e+18"),
-            ("amplitude", 3.4028235e38, "above 1e+18"),
-            ("db", -9999, "below -100 dB (one is stored as -9999"),
-            ("db", 9999, "above 100 (one is stored as 9999"),
-            ("db", -99.99, "exactly the same, and 20 dB below all others (one is stored "
-                       "as -99.99"),
-            ("db", -50, "exactly the same, and 20 dB below all others (one is stored "
-                    "as -50")):
+        ("intensity", -9999, "negative (one is stored as -9999"),
+        ("amplitude", -0.01, "negative (one is stored as -0.01"),
+        ("intensity", 9.96921e36, "above 1e+18"),
+        ("amplitude", 3.4028235e38, "above 1e+18"),
+        ("db", -9999, "below -100 dB (one is stored as -9999"),
+        ("db", 9999, "above 100 (one is stored as 9999"),
+        (
+            "db",
+            -99.99,
+            "exactly the same, and 20 dB below all others (one is stored as -99.99",
+        ),
+        (
+            "db",
+            -50,
+            "exactly the same, and 20 dB below all others (one is stored as -50",
+        ),
+    ):
         x = fields(unit)
         x[1, 30:34] = value
         path = write("border.tif", x)
         stored = np.float32(value)
-        refuses(lambda: read_sar(path, unit=unit), f"200 valid values are {says}",
-                f"(nodata={stored!s};")
-        image = read_sar(path, unit=unit, nodata=float(str(stored)))    # as advised
+        refuses(
+            lambda: read_sar(path, unit=unit),
+            f"200 valid values are {says}",
+            f"(nodata={stored!s};",
+        )
+        image = read_sar(path, unit=unit, nodata=float(str(stored)))  # as advised
         test_eq(image.valid.sum(), 36 * 50)
         assert read_sar(path, unit=unit, bands=1).valid.all()
         tagged = read_sar(write("tagged.tif", x, nodata=float(stored)), unit=unit)
@@ -464,8 +480,13 @@ def test_one_spike_needs_company_and_distance():
 
 def test_dust_below_zero_is_zero():
     for unit in ("intensity", "amplitude"):
-        for top, dust, fine in ((1., -9e-10, True), (1., -2e-6, False), (1e6, -.9, True),
-                                (1e6, -1.1, False), (.01, -9e-7, True)):
+        for top, dust, fine in (
+            (1.0, -9e-10, True),
+            (1.0, -2e-6, False),
+            (1e6, -0.9, True),
+            (1e6, -1.1, False),
+            (0.01, -9e-7, True),
+        ):
             x = np.full((2, 8, 8), top, "float32")
             x[0, 3, 4] = dust
             path = write("dust.tif", x)
@@ -475,7 +496,9 @@ def test_dust_below_zero_is_zero():
                 test_eq(image.data.numpy(), x)
                 assert image.valid.all()
             else:
-                refuses(lambda: read_sar(path, unit=unit), "1 valid values are negative")
+                refuses(
+                    lambda: read_sar(path, unit=unit), "1 valid values are negative"
+                )
 
 
 def test_broken_files_are_named():

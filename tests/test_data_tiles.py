@@ -153,8 +153,11 @@ def test_every_suffix_of_a_driver_is_an_image_and_what_is_left_out_is_said():
     for end, driver in raster_driver_extensions().items():
         assert driver not in DRIVERS or f".{end}" in SUFFIXES, end
     folder = coded_folder()
-    for name, header in (("noend", "noend.hdr"), ("raw.dat", "raw.hdr"),
-                         ("named.x", "named.x.hdr")):
+    for name, header in (
+        ("noend", "noend.hdr"),
+        ("raw.dat", "raw.hdr"),
+        ("named.x", "named.x.hdr"),
+    ):
         write_raster(folder / "new.bin", coded(64, 64, 4)).rename(folder / name)
         (folder / "new.hdr").rename(folder / header)
     write_raster(folder / "sub/A.TIFF", coded(64, 64, 7), driver="GTiff")
@@ -162,9 +165,16 @@ def test_every_suffix_of_a_driver_is_an_image_and_what_is_left_out_is_said():
         (folder / name).write_text("x")
     with heard() as lines:
         found = [p.relative_to(folder).as_posix() for p in find_images(folder)]
-    test_eq(found, ["0.tif", "1.tif", "2.tif", "named.x", "noend", "raw.dat", "sub/A.TIFF"])
-    test_eq(lines, [f"{folder}: 7 images; other files are left out: 2 .txt (a.txt), "
-                "1 .gz (c.gz), 1 without suffix (data), 1 .dat (loose.dat)"])
+    test_eq(
+        found, ["0.tif", "1.tif", "2.tif", "named.x", "noend", "raw.dat", "sub/A.TIFF"]
+    )
+    test_eq(
+        lines,
+        [
+            f"{folder}: 7 images; other files are left out: 2 .txt (a.txt), "
+        "1 .gz (c.gz), 1 without suffix (data), 1 .dat (loose.dat)"
+        ],
+    )
     test_eq(len(of_power(folder).files), 7)
     only = Path(tempfile.mkdtemp())
     (only / "a.npy").write_text("x")
@@ -174,14 +184,21 @@ def test_every_suffix_of_a_driver_is_an_image_and_what_is_left_out_is_said():
 def test_bands_are_read_by_their_names():
     folder = Path(tempfile.mkdtemp())
     vv, vh, angle = (np.full((48, 48), k, "float32") for k in (1, 2, 3))
-    for file, bands, names in (("0", (vv, vh), ("VV", "VH")), ("1", (vh, vv), ("VH", "VV")),
-                               ("2", (angle, vh, vv), ("angle", "VH", "VV"))):
+    for file, bands, names in (
+        ("0", (vv, vh), ("VV", "VH")),
+        ("1", (vh, vv), ("VH", "VV")),
+        ("2", (angle, vh, vv), ("angle", "VH", "VV")),
+    ):
         write_raster(folder / f"{file}.tif", np.stack(bands), after=described(*names))
     tiles = of_power(folder)
     test_eq((tiles.names, tiles.channels), (("VV", "VH"), 2))
     test_eq(tiles.batch([0, 1, 2])[:, :, 0, 0].tolist(), [[1, 2]] * 3)
-    for bands, names, want in (("VH", ("VH",), [2]), ("VH,VV", ("VH", "VV"), [2, 1]),
-                               ("2", ("VH",), [2]), ([2, 1], ("VH", "VV"), [2, 1])):
+    for bands, names, want in (
+        ("VH", ("VH",), [2]),
+        ("VH,VV", ("VH", "VV"), [2, 1]),
+        ("2", ("VH",), [2]),
+        ([2, 1], ("VH", "VV"), [2, 1]),
+    ):
         for room in (0, 2**30):
             tiles = of_power(folder, bands=bands, cache_bytes=room)
             test_eq(tiles.names, names)
@@ -199,28 +216,40 @@ def test_nodata_and_bands_are_declared_for_all_images():
     for k in range(3):
         x = rng.normal(-12, 3, (2, 64, 64)).astype("float32")
         x[0, :, :20] = -9999
-        x[1] = -500                       # no number in dB, but nobody asks for it
+        x[1] = -500  # no number in dB, but nobody asks for it
         write_raster(folder / f"{k}.tif", x)
-    test_fail(lambda: FolderTiles(folder, 64, "db", bands=1).batch([0]), contains=(
-        "images cannot be used, more than max_bad=10% allows"))
-    test_fail(lambda: FolderTiles(folder, 64, "db", bands=1).batch([0]), contains=(
-        "(nodata=-9999.0; on the command line, --nodata)"))
+    test_fail(
+        lambda: FolderTiles(folder, 64, "db", bands=1).batch([0]),
+        contains=("images cannot be used, more than max_bad=10% allows"),
+    )
+    test_fail(
+        lambda: FolderTiles(folder, 64, "db", bands=1).batch([0]),
+        contains=("(nodata=-9999.0; on the command line, --nodata)"),
+    )
     for room in (0, 2**30):
         tiles = FolderTiles(folder, 64, "db", bands="1", nodata=-9999, cache_bytes=room)
         batch = tiles.batch(range(3))
         test_eq(batch.shape, (3, 1, 64, 64))
         assert batch.min() > -30
-    test_fail(lambda: FolderTiles(folder, 64, "db", bands="3"), contains="has no band '3'")
+    test_fail(
+        lambda: FolderTiles(folder, 64, "db", bands="3"), contains="has no band '3'"
+    )
 
 
 def test_damage_is_found_when_a_tile_is_read_and_another_stands_in():
     folder = Path(tempfile.mkdtemp())
     for k in range(12):
-        write_raster(folder / f"{k:02}.tif", coded(64, 64, k), compress="deflate",
-                     tiled=True, blockxsize=32, blockysize=32)
+        write_raster(
+            folder / f"{k:02}.tif",
+            coded(64, 64, k),
+            compress="deflate",
+            tiled=True,
+            blockxsize=32,
+            blockysize=32,
+        )
     data = bytearray((folder / "05.tif").read_bytes())
     at = len(data) // 2
-    data[at:at + 99] = bytes(99)                  # some of its four blocks
+    data[at : at + 99] = bytes(99)  # some of its four blocks
     (folder / "05.tif").write_bytes(data)
     for room in (0, 2**30):
         with heard() as lines:
@@ -231,11 +260,13 @@ def test_damage_is_found_when_a_tile_is_read_and_another_stands_in():
         test_eq([p.name for p in tiles.skipped], ["05.tif"])
         assert len(lines) == 1 and "05.tif: the file is damaged" in lines[0], lines
         other = of_power(folder, cache_bytes=room)
-        other.batch(range(7, 11))                       # another history
+        other.batch(range(7, 11))  # another history
         assert torch.equal(first[::4], other.batch(range(0, 48, 4), 1))
         assert first.isfinite().all()
     (folder / "07.tif").write_bytes(data)
-    test_fail(lambda: of_power(folder).batch(range(48)), contains="2 of 12 images cannot")
+    test_fail(
+        lambda: of_power(folder).batch(range(48)), contains="2 of 12 images cannot"
+    )
 
 
 def test_an_image_that_changes_under_way_is_said():

@@ -70,12 +70,14 @@ def test_names_of_channels_count_where_they_are_known():
     test_eq(two.notes, [])
     x = two.tile(0)[0]
     for names in (("VH", "VV"), ("VH", "VV"), ("VV", "VH"), ("VH", "VV")):
-        choose(two, *names)                       # by name, whatever their order
+        choose(two, *names)  # by name, whatever their order
         test_eq(two.names, names)
         test_eq(two.tile(0)[0], x[[("VV", "VH").index(name) for name in names]])
     test_eq(two.notes[0], "channels put into the order VH, VV")
-    for names, why in ((("VV",), "has VH, VV, and the model takes VV: choose with --bands"),
-                       (("HH", "HV"), "its VH is not the HH")):
+    for names, why in (
+        (("VV",), "has VH, VV, and the model takes VV: choose with --bands"),
+        (("HH", "HV"), "its VH is not the HH"),
+    ):
         with expect_fail(SarError, contains=why):
             choose(two, *names)
     one = open_labels("sim", "water", 32, n=9, n_test=2)
@@ -83,7 +85,7 @@ def test_names_of_channels_count_where_they_are_known():
         choose(one, *names)
     with expect_fail(SarError, contains="its VV is not the HH that the model learned"):
         choose(one, "HH")
-    tile = torch.full((1, 32, 32), 7.), torch.zeros(32, 32, dtype=torch.uint8)
+    tile = torch.full((1, 32, 32), 7.0), torch.zeros(32, 32, dtype=torch.uint8)
     with expect_fail(SarError, contains="the one value 7"):
         sample_images(replace(one, read=lambda spot: tile), ids)
 

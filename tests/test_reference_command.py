@@ -97,7 +97,13 @@ def test_every_subcommand_has_help():
 
 def test_what_is_declared_can_be_declared_wherever_files_are_read():
     words = ("--unit", "--bands", "--nodata")
-    for command in (["pretrain"], ["probe"], ["finetune"], ["predict"], ["tiles", "build"]):
+    for command in (
+        ["pretrain"],
+        ["probe"],
+        ["finetune"],
+        ["predict"],
+        ["tiles", "build"],
+    ):
         text = CliRunner().invoke(app, [*command, "--help"]).stdout
         assert all(word in text for word in words), command
     declared = dict(unit="db", bands="VH,VV", nodata=-9999.0)
@@ -106,7 +112,13 @@ def test_what_is_declared_can_be_declared_wherever_files_are_read():
     for target, line in {
         "pretrain.pretrain": ["pretrain", "data", "--out", "o"],
         "tasks.finetune.finetune": ["finetune", "data", *tune],
-        "tasks.predict.predict": ["predict", "zip://a.zip!b[1].tif", "o", "--model", "m"],
+        "tasks.predict.predict": [
+            "predict",
+            "zip://a.zip!b[1].tif",
+            "o",
+            "--model",
+            "m",
+        ],
         "sarsense.sources.read_settings": ["tiles", "build", "a", "--out", "o"],
     }.items():
         with mock.patch(f"di3cl.{target}", side_effect=ValueError("enough")) as called:

@@ -379,7 +379,10 @@ def test_files_come_to_their_places_together_or_not_at_all():
     for link in (os.link, Mock(side_effect=OSError(95, "not supported"))):
         for late in ("c", "e", "f"):
             with expect_fail(SarError, contains=f"{late}: exists already"):
-                with patch("os.link", link), new_files(d / "c", d / "e", d / "f") as made:
+                with (
+                    patch("os.link", link),
+                    new_files(d / "c", d / "e", d / "f") as made,
+                ):
                     for path in made:
                         path.write_text("ours")
                     (d / late).write_text("mine")
@@ -396,7 +399,10 @@ def test_files_come_to_their_places_together_or_not_at_all():
         real(made, path)
 
 
-    with patch("os.link", late_link), expect_fail(SarError, contains="c: exists already"):
+    with (
+        patch("os.link", late_link),
+        expect_fail(SarError, contains="c: exists already"),
+    ):
         with new_files(d / "c", d / "e") as made:
             for path in made:
                 path.write_text("ours")
@@ -419,15 +425,15 @@ with p.new_files(*out) as made:
     for path in made:
         path.write_text("old")
 """
-    for when in (0, 1, 2, 3):              # so many of three had their names
+    for when in (0, 1, 2, 3):  # so many of three had their names
         d = fresh()
         out = [d / name for name in "abc"]
         (d / "b2").write_text("mine")
         subprocess.run([sys.executable, "-c", code, str(when), *map(str, out)])
         there = [p.name for p in sorted(d.glob("[!.]*"))]
-        test_eq(there, sorted(["b2", *"abc"[3 - when:]]))
+        test_eq(there, sorted(["b2", *"abc"[3 - when :]]))
         assert list(d.glob(".*"))
-        if when == 3:                      # all was there: it stays
+        if when == 3:  # all was there: it stays
             with expect_fail(SarError, contains="a: exists already"), new_files(*out):
                 pass
         else:
@@ -438,8 +444,13 @@ with p.new_files(*out) as made:
         test_eq([p.name for p in sorted(d.iterdir())], ["a", "b", "b2", "c"])
     # what is not ours stays: of a living process, of another machine, a link
     d = fresh()
-    for name in (f"{HIDDEN}{os.getpid()}-x-a", ".di3cl-elsewhere-999999999-x-a", ".a.tmp",
-                 f"{HIDDEN}999999999-x-b", f"{HIDDEN}x-a"):
+    for name in (
+        f"{HIDDEN}{os.getpid()}-x-a",
+        ".di3cl-elsewhere-999999999-x-a",
+        ".a.tmp",
+        f"{HIDDEN}999999999-x-b",
+        f"{HIDDEN}x-a",
+    ):
         (d / name).mkdir()
     (d / f"{HIDDEN}999999999-y-a").symlink_to(d)
     with new_files(d / "a"):
@@ -517,20 +528,22 @@ def slow(*a):
     time.sleep(.1)
     return real(*a)
 p._ask = slow
-p.predict({str(scene)!r}, {str(d / 'o.tif')!r}, {str(m)!r}, tile=96, overlap=32,
+p.predict({str(scene)!r}, {str(d / "o.tif")!r}, {str(m)!r}, tile=96, overlap=32,
           device='cpu')"""
     quiet = dict(stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     child = subprocess.Popen([sys.executable, "-c", code], **quiet)
     end = time.monotonic() + 60
     while not list(d.glob(".*/*")) and time.monotonic() < end:
-        time.sleep(.05)
-    time.sleep(.5)
+        time.sleep(0.05)
+    time.sleep(0.5)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert list(d.glob(".*/*"))                             # it was at work
+    assert list(d.glob(".*/*"))  # it was at work
     test_eq(sorted(q.name for q in d.glob("[!.]*")), ["m", "s.tif"])
-    assert predict(scene, d / "o.tif", m, **SMALL)          # nothing is in the way
-    test_eq(sorted(q.name for q in d.iterdir()), ["m", "o.tif", "o.tif.aux.xml", "s.tif"])
+    assert predict(scene, d / "o.tif", m, **SMALL)  # nothing is in the way
+    test_eq(
+        sorted(q.name for q in d.iterdir()), ["m", "o.tif", "o.tif.aux.xml", "s.tif"]
+    )
 
 
 def test_a_model_whose_answers_are_no_numbers_makes_no_map():
@@ -540,15 +553,17 @@ def test_a_model_whose_answers_are_no_numbers_makes_no_map():
     with torch.no_grad():
         broken.head.bias += torch.nan
     still = network()
-    still.decoder.blocks[0].conv1[1].running_var -= 5      # finite, its root is not
+    still.decoder.blocks[0].conv1[1].running_var -= 5  # finite, its root is not
     large = network()
-    large.head.weight.data.fill_(3e38)                     # finite, a sum of some is not
+    large.head.weight.data.fill_(3e38)  # finite, a sum of some is not
     for model in (broken, still, large):
         model.task, model.palette = "water", ("k", "b")
         model.label = dict(sha256="")
         with patch.dict(predict.__globals__, load_model=lambda folder: model):
-            test_fail(lambda: predict(scene, d / "o.tif", "m", **SMALL),
-                      contains="s.tif: the model's answers are not numbers")
+            test_fail(
+                lambda: predict(scene, d / "o.tif", "m", **SMALL),
+                contains="s.tif: the model's answers are not numbers",
+            )
         test_eq(list(d.iterdir()), [])
 
 

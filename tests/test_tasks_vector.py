@@ -213,12 +213,16 @@ def test_shapes_lie_where_the_scene_says():
 
 def test_shapes_across_180_degrees_are_cut_there():
     x = np.zeros((100, 100), "uint8")
-    x[10:30] = x[40:90, 10:30] = x[40:90, 70:90] = 1       # across, beside, beside
-    step = Affine(.001, 0, 179.95, 0, -.001, 45)
-    places = [dict(crs=WORLD, transform=Affine.translation(turn, 0) * step)
-              for turn in (0, -360)]
-    places += [dict(crs=None, gcps=corners(179.95, 45)),
-               dict(crs=None, rpcs=polynomials(179.95, 45))]
+    x[10:30] = x[40:90, 10:30] = x[40:90, 70:90] = 1  # across, beside, beside
+    step = Affine(0.001, 0, 179.95, 0, -0.001, 45)
+    places = [
+        dict(crs=WORLD, transform=Affine.translation(turn, 0) * step)
+        for turn in (0, -360)
+    ]
+    places += [
+        dict(crs=None, gcps=corners(179.95, 45)),
+        dict(crs=None, rpcs=polynomials(179.95, 45)),
+    ]
     for zone, easting in ((32601, 260_000), (32660, 731_500)):
         transform = Affine(100, 0, easting, 0, -100, 5_000_000)
         places.append(dict(crs=rasterio.CRS.from_epsg(zone), transform=transform))
@@ -231,7 +235,7 @@ def test_shapes_across_180_degrees_are_cut_there():
         test_eq((west, east), (-180, 180))
         test_eq(sorted(len(shapely.get_parts(g)) for g in shape), [1, 1, 2])
         parts = shapely.bounds(shapely.get_parts(shape))
-        assert (parts[:, 2] - parts[:, 0] < .2).all()            # none goes round the earth
+        assert (parts[:, 2] - parts[:, 0] < 0.2).all()  # none goes round the earth
         if place["crs"] in (None, WORLD):
             test_close(shapely.area(shape).sum(), x.sum() * 1e-6, eps=1e-8)
 
@@ -239,17 +243,34 @@ def test_shapes_across_180_degrees_are_cut_there():
 def test_a_scene_without_a_place_gets_no_shapes():
     d, x = fresh(), np.ones((9, 9), "uint8")
     points = corners(10, 45)[0]
-    for place in (dict(), dict(crs=UTM), dict(transform=TURNED), dict(gcps=(points, None)),
-                  dict(crs=LOCAL, transform=TURNED)):
+    for place in (
+        dict(),
+        dict(crs=UTM),
+        dict(transform=TURNED),
+        dict(gcps=(points, None)),
+        dict(crs=LOCAL, transform=TURNED),
+    ):
         write_map(d / "m.tif", x, **dict(crs=None, transform=Affine.identity()) | place)
         for name in ("a.gpkg", "a.geojson"):
-            test_fail(lambda: write_vector(d / "m.tif", d / name, "water"),
-                      contains=f"{name}: shapes would have no place, for it is not known")
+            test_fail(
+                lambda: write_vector(d / "m.tif", d / name, "water"),
+                contains=f"{name}: shapes would have no place, for it is not known",
+            )
         (d / "m.tif").unlink()
     test_eq(list(d.iterdir()), [])
     # no way leads from Mars to the degrees of a GeoJSON
-    mars = Header(9, 9, 1, "uint8", rasterio.CRS.from_wkt(
-        'GEOGCS["Mars",DATUM["Mars",SPHEROID["Mars",3396190,169.9]],PRIMEM["0",0],'
-    'UNIT["degree",0.0174532925199433]]'), Affine.scale(.01))
+    mars = Header(
+        9,
+        9,
+        1,
+        "uint8",
+        rasterio.CRS.from_wkt(
+            'GEOGCS["Mars",DATUM["Mars",SPHEROID["Mars",3396190,169.9]],PRIMEM["0",0],'
+        'UNIT["degree",0.0174532925199433]]'
+        ),
+        Affine.scale(0.01),
+    )
     check_vector("a.gpkg", mars)
-    test_fail(lambda: check_vector("a.geojson", mars), contains="a.geojson: shapes would")
+    test_fail(
+        lambda: check_vector("a.geojson", mars), contains="a.geojson: shapes would"
+    )

@@ -64,7 +64,10 @@ def test_choices_are_those_of_the_modules_that_offer_them():
 def test_settings_survive_a_file():
     path = Path(tempfile.mkdtemp()) / "mine.toml"
     declared = dict(unit="db", bands="VV,VH", nodata=-9999)
-    for config in (*PRESETS.values(), make_config("tiny", weight_decay=1e-7, **declared)):
+    for config in (
+        *PRESETS.values(),
+        make_config("tiny", weight_decay=1e-7, **declared),
+    ):
         path.write_text(format_config(config))
         test_eq(make_config("paper", **read_config(path)), config)
     written = {'"VV"': "VV", '["VV", "VH"]': "VV,VH", "[2, 1]": "2,1", "2": "2"}

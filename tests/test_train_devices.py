@@ -67,7 +67,9 @@ def test_advice_names_the_setting_and_the_amount():
     with expect_fail(ValueError, contains="this CPU: lower --batch from 64, say to 32"):
         with explain_memory(64, cpu):
             raise MemoryError()
-    with expect_fail(ValueError, contains="CPU (CUDA out of memory. Tried to allocate 9"):
+    with expect_fail(
+        ValueError, contains="CPU (CUDA out of memory. Tried to allocate 9"
+    ):
         with explain_memory(64, cpu):
             raise full
     with expect_fail(RuntimeError, contains="a shape is wrong"):

@@ -99,7 +99,7 @@ def test_another_machine_or_version_goes_on_and_says_so():
     edited(out, lambda r: r["run"]["config"].pop("max_iou"))
     begin(out, some_record(), True)
     refused("max_iou was 0.5, is 0.4", out, some_record(max_iou=0.4))
-    edited(out, lambda r: r["run"]["config"].update(warp=9))     # and one from the future
+    edited(out, lambda r: r["run"]["config"].update(warp=9))  # and one from the future
     refused("there is no setting run.config.warp), so", out, some_record())
 
 
@@ -107,18 +107,21 @@ def test_a_record_of_other_types_is_refused_and_settings_are_compared_by_value()
     out = new_folder()
     begin(out, some_record(unit="db", nodata=-9999, bands="VV"))
     text = (out / "config.json").read_text()
-    edited(out, lambda r: r["run"]["config"].update(nodata=-9999, scale=[0.2, 1], lr=6e-2))
-    begin(out, some_record(nodata=-9999.0, bands=["VV"]), True)     # a unit that is tagged
+    edited(
+        out, lambda r: r["run"]["config"].update(nodata=-9999, scale=[0.2, 1], lr=6e-2)
+    )
+    begin(out, some_record(nodata=-9999.0, bands=["VV"]), True)  # a unit that is tagged
     refused("nodata was -9999.0, is 0.0", out, some_record(nodata=0, bands="VV"))
     for part, wrong, why in (
-            ("", dict(run=[]), "run should be"),
-            ("", dict(machine=3), "machine should be"),
-            ("run", dict(seed="x"), "run.seed should be a valid integer"),
-            ("run", dict(unit="x"), "run.unit should be 'intensity'"),
-            ("config", dict(lr=None), "run.config.lr should be"),
-            ("config", dict(lr=1e999), "lr should be a finite number"),
-            ("preprocess", dict(std=[0]), "deviation must be positive"),
-            ("preprocess", dict(mean=[10**400]), "finite numbers")):
+        ("", dict(run=[]), "run should be"),
+        ("", dict(machine=3), "machine should be"),
+        ("run", dict(seed="x"), "run.seed should be a valid integer"),
+        ("run", dict(unit="x"), "run.unit should be 'intensity'"),
+        ("config", dict(lr=None), "run.config.lr should be"),
+        ("config", dict(lr=1e999), "lr should be a finite number"),
+        ("preprocess", dict(std=[0]), "deviation must be positive"),
+        ("preprocess", dict(mean=[10**400]), "finite numbers"),
+    ):
         (out / "config.json").write_text(text)
         edited(out, lambda r: ({"": r, "run": r["run"]} | r["run"])[part].update(wrong))
         refused(why, out, some_record(nodata=-9999, bands="VV"))
