@@ -238,6 +238,11 @@ def test_defaults_are_the_published_settings():
 
 
 def test_the_solutions_of_this_page_are_right():
+    from di3cl.instances import sample_boxes
+    from di3cl.sar import Preprocess
+    from di3cl.scenes import simulate
+    from di3cl.views import make_views
+
     start = math.log(1 + 65_536 * math.exp(-5))
     test_close(start, 6.1, eps=.01)
     test_close(0.8 * start + 0.2 * start + 5 * 2, 16.1, eps=.01)
