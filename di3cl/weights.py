@@ -234,7 +234,7 @@ def _find(source, revision):
         raise WeightsError(f"{source}: there is no such file or folder, and a Hugging "
                            "Face id is user/name: check the path")
     file = path / FILE if path.is_dir() else path
-    if not file.is_file():
+    if not file.exists():
         raise WeightsError(f"{source}: no {FILE} in this folder; a run writes it at "
                            "its end: finish the run with --resume, or name another "
                            "folder")

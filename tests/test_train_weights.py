@@ -196,6 +196,11 @@ def test_a_name_that_is_nothing_is_refused_at_once():
         why = "no weights.safetensors in this folder; a run writes it at its end"
         with expect_fail(WeightsError, contains=f"{d}: {why}"):
             load(d)
+        os.mkfifo(Path(d) / "pipe")
+        with expect_fail(WeightsError, contains="pipe: this is a pipe or a device"):
+            load(Path(d) / "pipe")
+        with expect_fail(WeightsError, contains="~nobody/w/: there is no such file"):
+            load("~nobody/w/")
         with expect_fail(WeightsError, contains="leave revision='v1' out"):
             load(d, revision="v1")
 
