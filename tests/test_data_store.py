@@ -23,7 +23,7 @@ from fastcore.test import *
 from di3cl.files import SarError
 from testing import heard
 from di3cl.sar import speckle, to_unit
-from di3cl.store import StoreTiles     # below, a test asks it before it is told
+from di3cl.store import StoreTiles, verify     # tests ask them before they are told
 
 
 def test_a_pixel_keeps_its_decibels():

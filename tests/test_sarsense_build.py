@@ -135,7 +135,7 @@ def test_what_is_not_ours_stays():
         test_eq(sorted(os.listdir(away)), held)
         os.unlink(store / name)
         os.replace(away, store / name)
-    build(s, store)
+    test_eq(build(s, store)["scenes"], 2)
 
 
 def test_what_is_damaged_is_made_again():
