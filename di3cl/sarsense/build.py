@@ -58,7 +58,7 @@ class Job(NamedTuple):
         "The names of what it may write; the last is its part, which makes it count."
         return [f"{folder}/{self.key}.{end}" for folder, end in FOLDERS.items()]
 
-
+# %% ../../nbs/library/sarsense/build.ipynb #6a136c78
 def plan(s,         # Settings
          run=map):  # how a function is called for many scenes
     "Return (jobs, {path: why it is not used})."
@@ -85,7 +85,7 @@ def plan(s,         # Settings
                  for part in _shard_by_shard(work, source, s)]
     return jobs, skipped
 
-
+# %% ../../nbs/library/sarsense/build.ipynb #f9aac198
 def tell(skipped):   # {path: why it is not used}
     "Return the reasons with how often each was given, and where; the first five."
     found = {}
