@@ -1,5 +1,4 @@
-"""How a batch is fed, the loop in thirty lines of bare PyTorch and again with what a
-long run needs, and a page on whether your loss is normal.
+"""The loop in twenty lines of bare PyTorch, and again with what a long run needs.
 
 Docs: https://di3cl.github.io/di3cl/course/pretrain.html.md"""
 

@@ -42,6 +42,19 @@ def new_folder():
     return Path(tempfile.mkdtemp()) / "run"
 
 
+def test_the_three_phases_are_seen():
+    out, N, T = new_folder(), 256, 0.2
+    small = dict(n_sim=256, tile=48, view=32, batch=16, min_size=8, pairs=72 * 16)
+    pretrain("sim", out, queue_size=N, loss_weights=(1, 0, 0), device="cpu", **small)
+    image = read_metrics(out)["image"]
+    peak = image.argmax()
+    start = math.log(1 + N * math.exp(-1 / T))
+    assert abs(image[0] - start) < 1.5              # and not near chance, 4.7 away
+    assert image[peak] > math.log(1 + N) - 0.9      # the climb towards chance
+    assert 4 < peak < 40                            # while the queue fills, in 16 steps
+    assert image[-10:].mean() < image[peak] - 0.5   # the fall
+
+
 def some_pairs(n, tiles=None, pre=None, start=0, rank=0, size=1, seed=0, **settings):
     "Pairs of n small simulated tiles."
     small = dict(n_sim=n, tile=40, view=32, batch=12, min_size=8)
@@ -238,122 +251,6 @@ def test_tensorboard_shows_the_run():
         quiet_fit(learn)
         (events,) = folder.iterdir()
         assert b"train_loss" in events.read_bytes()
-
-
-def one_step(device="cpu", dtype=torch.float32, amp=None, shift=0, **settings):
-    """Losses by part, gradients, and what a step leaves in the buffers, on the batch
-    that the CPU draws; its boxes shifted by some pixels on one side."""
-    tiles, pre, c = tiny_setup(**settings)
-    batch = [a.to(device, dtype if a.is_floating_point() else None)
-             for a in Pairs(tiles, pre, c)[0]]
-    batch[2] += shift
-    model = new_model(c, 1).to(device, dtype).train()
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        with torch.autocast(device, amp, enabled=amp is not None):
-            losses = model(*batch)
-        losses.total.backward()
-    named = dict(model.named_parameters())
-    gradients = {k: p.grad for k, p in named.items() if p.grad is not None}
-    buffers = {k: b for k, b in model.named_buffers() if b.is_floating_point()}
-    return dict(losses=losses._asdict(), gradients=gradients, buffers=buffers)
-
-TOLERANCE = dict(losses=1e-4, gradients=0.1, buffers=1e-3)
-
-def disagree(a, b):
-    """The parts in which two answers of `one_step` differ. A millionth of the whole is
-    nothing: some gradients are 0 but for rounding, as of a bias before batch norm."""
-    return [part for part in TOLERANCE if _far(a[part], b[part], TOLERANCE[part])]
-
-def _far(x, y, tolerance):
-    x, y = ({k: v.detach().cpu().double() for k, v in z.items()} for z in (x, y))
-    whole = torch.stack([v.norm() for v in y.values()]).norm()
-    for k, v in y.items():
-        if (x[k] - v).norm() > tolerance * (v.norm() + 1e-6 * whole):
-            return True
-    return x.keys() != y.keys()
-
-EVERYTHING = dict(), dict(recipe="published", contour="map")
-
-
-def test_a_step_in_32_bits_is_one_in_64():
-    for settings in EVERYTHING:
-        truth = one_step(dtype=torch.float64, **settings)
-        test_eq(disagree(one_step(**settings), truth), [])
-    truth = one_step(dtype=torch.float64)
-    test_eq(disagree(one_step(amp=torch.bfloat16), truth), [*TOLERANCE])   # it sees 16
-    assert "losses" in disagree(one_step(shift=1), truth)   # bits, and a shifted box
-
-
-def test_a_gpu_computes_what_the_cpu_does():
-    if torch.cuda.is_available():
-        for settings in EVERYTHING:
-            truth = one_step(dtype=torch.float64, **settings)
-            test_eq(disagree(one_step("cuda", **settings), truth), [])
-    elif "PYTEST_CURRENT_TEST" in os.environ:
-        pytest.skip("no CUDA device here; where there is one, its step is compared")
-
-
-class Waits(TorchDispatchMode):
-    "Names of the operations for which a host would wait for its GPU."
-    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2",
-             "bincount", "repeat_interleave")
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
-        name, where = f.overloadpacket.__name__, ()
-        if len(args) > 1 and isinstance(args[1], (list, tuple)):
-            where = args[1]
-        mask = any(torch.is_tensor(i) and i.dtype == torch.bool for i in where)
-        if name in self.NAMES or mask:   # a mask as an index
-            self.seen.append(name)
-        return f(*args, **(kwargs or {}))
-
-@contextmanager
-def as_if_on_a_gpu():
-    "Tensors that say they lie on a GPU, and speckle that is drawn as it is there."
-    def draw(shape, looks, generator):
-        return speckle(torch.ones(shape), looks, generator)
-    with mock.patch.object(torch.Tensor, "is_cuda", True), \
-            mock.patch("di3cl.views._gamma_noise", draw):
-        yield
-
-
-def test_a_step_waits_once_and_where_the_table_says():
-    for settings in (*EVERYTHING, dict(loss_weights=(1, 0, 0))):
-        setup = tiny_setup(**settings)
-        learn, pairs = learner(setup), Pairs(*setup)
-        learn.create_opt()
-        learn.model.train()(*pairs[0])[0].backward()   # what happens once only
-        learn.opt.step()
-        with as_if_on_a_gpu():
-            with Waits() as views:
-                arguments = pairs[1]
-            with Waits() as model:
-                learn.model(*arguments)[0].backward()
-                learn.opt.step()
-                learn.opt.zero_grad()
-        test_eq(views.seen, [])
-        regions = setup[2].loss_weights[2] > 0
-        test_eq(model.seen, ["nonzero"] * regions)   # which boxes are valid
-    with Waits() as some:
-        x = torch.ones(3)
-        x[x > 0], x.sum().item(), bool(x.any())
-    test_eq(some.seen, ["index", *["_local_scalar_dense"] * 2])   # it does notice
-
-
-def test_the_three_phases_are_seen():
-    out, N, T = new_folder(), 256, 0.2
-    small = dict(n_sim=256, tile=48, view=32, batch=16, min_size=8, pairs=72 * 16)
-    pretrain("sim", out, queue_size=N, loss_weights=(1, 0, 0), device="cpu", **small)
-    image = read_metrics(out)["image"]
-    peak = image.argmax()
-    start = math.log(1 + N * math.exp(-1 / T))
-    assert abs(image[0] - start) < 1.5              # and not near chance, 4.7 away
-    assert image[peak] > math.log(1 + N) - 0.9      # the climb towards chance
-    assert 4 < peak < 40                            # while the queue fills, in 16 steps
-    assert image[-10:].mean() < image[peak] - 0.5   # the fall
 
 
 MICRO = SMALL | dict(pairs=8 * 8, device="cpu")
@@ -649,6 +546,109 @@ def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint():
     test_eq(read_checkpoint(last_of(out))[1], 3)
     micro(out, resume=True)                                  # alone
     test_eq(read_metrics(out)["step"].tolist(), list(range(8)))
+
+
+def one_step(device="cpu", dtype=torch.float32, amp=None, shift=0, **settings):
+    """Losses by part, gradients, and what a step leaves in the buffers, on the batch
+    that the CPU draws; its boxes shifted by some pixels on one side."""
+    tiles, pre, c = tiny_setup(**settings)
+    batch = [a.to(device, dtype if a.is_floating_point() else None)
+             for a in Pairs(tiles, pre, c)[0]]
+    batch[2] += shift
+    model = new_model(c, 1).to(device, dtype).train()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.autocast(device, amp, enabled=amp is not None):
+            losses = model(*batch)
+        losses.total.backward()
+    named = dict(model.named_parameters())
+    gradients = {k: p.grad for k, p in named.items() if p.grad is not None}
+    buffers = {k: b for k, b in model.named_buffers() if b.is_floating_point()}
+    return dict(losses=losses._asdict(), gradients=gradients, buffers=buffers)
+
+TOLERANCE = dict(losses=1e-4, gradients=0.1, buffers=1e-3)
+
+def disagree(a, b):
+    """The parts in which two answers of `one_step` differ. A millionth of the whole is
+    nothing: some gradients are 0 but for rounding, as of a bias before batch norm."""
+    return [part for part in TOLERANCE if _far(a[part], b[part], TOLERANCE[part])]
+
+def _far(x, y, tolerance):
+    x, y = ({k: v.detach().cpu().double() for k, v in z.items()} for z in (x, y))
+    whole = torch.stack([v.norm() for v in y.values()]).norm()
+    for k, v in y.items():
+        if (x[k] - v).norm() > tolerance * (v.norm() + 1e-6 * whole):
+            return True
+    return x.keys() != y.keys()
+
+EVERYTHING = dict(), dict(recipe="published", contour="map")
+
+
+def test_a_step_in_32_bits_is_one_in_64():
+    for settings in EVERYTHING:
+        truth = one_step(dtype=torch.float64, **settings)
+        test_eq(disagree(one_step(**settings), truth), [])
+    truth = one_step(dtype=torch.float64)
+    test_eq(disagree(one_step(amp=torch.bfloat16), truth), [*TOLERANCE])   # it sees 16
+    assert "losses" in disagree(one_step(shift=1), truth)   # bits, and a shifted box
+
+
+def test_a_gpu_computes_what_the_cpu_does():
+    if torch.cuda.is_available():
+        for settings in EVERYTHING:
+            truth = one_step(dtype=torch.float64, **settings)
+            test_eq(disagree(one_step("cuda", **settings), truth), [])
+    elif "PYTEST_CURRENT_TEST" in os.environ:
+        pytest.skip("no CUDA device here; where there is one, its step is compared")
+
+
+class Waits(TorchDispatchMode):
+    "Names of the operations for which a host would wait for its GPU."
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2",
+             "bincount", "repeat_interleave")
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        name, where = f.overloadpacket.__name__, ()
+        if len(args) > 1 and isinstance(args[1], (list, tuple)):
+            where = args[1]
+        mask = any(torch.is_tensor(i) and i.dtype == torch.bool for i in where)
+        if name in self.NAMES or mask:   # a mask as an index
+            self.seen.append(name)
+        return f(*args, **(kwargs or {}))
+
+@contextmanager
+def as_if_on_a_gpu():
+    "Tensors that say they lie on a GPU, and speckle that is drawn as it is there."
+    def draw(shape, looks, generator):
+        return speckle(torch.ones(shape), looks, generator)
+    with mock.patch.object(torch.Tensor, "is_cuda", True), \
+            mock.patch("di3cl.views._gamma_noise", draw):
+        yield
+
+
+def test_a_step_waits_once_and_where_the_table_says():
+    for settings in (*EVERYTHING, dict(loss_weights=(1, 0, 0))):
+        setup = tiny_setup(**settings)
+        learn, pairs = learner(setup), Pairs(*setup)
+        learn.create_opt()
+        learn.model.train()(*pairs[0])[0].backward()   # what happens once only
+        learn.opt.step()
+        with as_if_on_a_gpu():
+            with Waits() as views:
+                arguments = pairs[1]
+            with Waits() as model:
+                learn.model(*arguments)[0].backward()
+                learn.opt.step()
+                learn.opt.zero_grad()
+        test_eq(views.seen, [])
+        regions = setup[2].loss_weights[2] > 0
+        test_eq(model.seen, ["nonzero"] * regions)   # which boxes are valid
+    with Waits() as some:
+        x = torch.ones(3)
+        x[x > 0], x.sum().item(), bool(x.any())
+    test_eq(some.seen, ["index", *["_local_scalar_dense"] * 2])   # it does notice
 
 
 def test_answer_left_out_tiles_and_first_batches():
