@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastcore.test import *
+from fastcore.test import expect_fail, test_close, test_eq
 
 from di3cl.files import SarError
 from di3cl.scenes import CLASSES, TEST_START
