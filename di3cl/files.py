@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/library/data/files.html.md"""
 __all__ = ['DRIVERS', 'DAMAGED', 'HARMLESS', 'GDAL', 'GDAL_ERRORS', 'SarError',
            'UnitError', 'NoDataError', 'is_address', 'open_raster', 'Header',
            'value_bands', 'read_header', 'walk', 'content_hash', 'change_stamp',
-           'load_cache', 'save_cache', 'write_atomic', 'exclusive', 'check_new_file',
+           'write_atomic', 'load_cache', 'save_cache', 'exclusive', 'check_new_file',
            'check_new_folder']
 
 # %% ../nbs/library/data/files.ipynb #3360b0fe
@@ -377,23 +377,6 @@ def change_stamp(path):  # of a file
     found = [os.stat(name) for name in names if os.path.exists(name)]
     return [[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in found]
 
-# %% ../nbs/library/data/files.ipynb #0d26887a
-def load_cache(name):  # as `save_cache` was given it
-    "The dictionary that was kept; empty where there is none, or a damaged one."
-    try:
-        data = (xdg_cache_home() / "di3cl" / name).read_bytes()
-        return json.loads(gzip.decompress(data))      # it has a checksum
-    except Exception:
-        return {}
-
-def save_cache(name,     # of a file in the user's cache folder
-               content): # a dictionary that JSON can hold
-    "Keep a dictionary for the next start, if it can be."
-    file = xdg_cache_home() / "di3cl" / name
-    with suppress(OSError, RuntimeError):      # no home, no room
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, gzip.compress(json.dumps(content).encode(), 1))
-
 # %% ../nbs/library/data/files.ipynb #6ba2d886
 def write_atomic(path,      # where the file shall be; its folder is there
                  *pieces):  # bytes, one after the other
@@ -413,6 +396,23 @@ def write_atomic(path,      # where the file shall be; its folder is there
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+# %% ../nbs/library/data/files.ipynb #db947406
+def load_cache(name):  # as `save_cache` was given it
+    "The dictionary that was kept; empty where there is none, or a damaged one."
+    try:
+        data = (xdg_cache_home() / "di3cl" / name).read_bytes()
+        return json.loads(gzip.decompress(data))      # it has a checksum
+    except Exception:
+        return {}
+
+def save_cache(name,     # of a file in the user's cache folder
+               content): # a dictionary that JSON can hold
+    "Keep a dictionary for the next start, if it can be."
+    file = xdg_cache_home() / "di3cl" / name
+    with suppress(OSError, RuntimeError):      # no home, no room
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, gzip.compress(json.dumps(content).encode(), 1))
 
 # %% ../nbs/library/data/files.ipynb #663f6b52
 @contextmanager

@@ -403,6 +403,23 @@ def test_a_stamp_tells_every_change_of_a_file_and_of_what_belongs_to_it():
         test_eq(len(change_stamp(path)), 2)
 
 
+def test_a_failed_write_leaves_the_old_file_and_no_litter():
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d) / "x.bin"
+        write_atomic(path, b"old")
+        for broken in ("os.fsync", "os.replace"):
+            with mock.patch(broken, side_effect=OSError("disk full")):
+                with expect_fail(OSError, contains="disk full"):
+                    write_atomic(path, b"new")
+            test_eq((path.read_bytes(), os.listdir(d)), (b"old", ["x.bin"]))
+        write_atomic(path, b"new", b", in pieces")
+        test_eq((path.read_bytes(), os.listdir(d)), (b"new, in pieces", ["x.bin"]))
+        missing = Path(d) / "none" / "x.bin"
+        says = f"No such file or directory: '{missing}'"
+        with expect_fail(FileNotFoundError, contains=says):
+            write_atomic(missing, b"new")
+
+
 def test_a_cache_is_read_back_and_any_damage_to_it_is_a_miss():
     with tempfile.TemporaryDirectory() as d:
         with mock.patch.dict(os.environ, XDG_CACHE_HOME=d):
@@ -424,23 +441,6 @@ def test_a_cache_is_read_back_and_any_damage_to_it_is_a_miss():
         with mock.patch.dict(os.environ, XDG_CACHE_HOME="/dev/null"):
             save_cache("x", content)
             test_eq(load_cache("x"), {})
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter():
-    with tempfile.TemporaryDirectory() as d:
-        path = Path(d) / "x.bin"
-        write_atomic(path, b"old")
-        for broken in ("os.fsync", "os.replace"):
-            with mock.patch(broken, side_effect=OSError("disk full")):
-                with expect_fail(OSError, contains="disk full"):
-                    write_atomic(path, b"new")
-            test_eq((path.read_bytes(), os.listdir(d)), (b"old", ["x.bin"]))
-        write_atomic(path, b"new", b", in pieces")
-        test_eq((path.read_bytes(), os.listdir(d)), (b"new, in pieces", ["x.bin"]))
-        missing = Path(d) / "none" / "x.bin"
-        says = f"No such file or directory: '{missing}'"
-        with expect_fail(FileNotFoundError, contains=says):
-            write_atomic(missing, b"new")
 
 
 def test_one_at_a_time():

@@ -411,7 +411,7 @@ def test_units_are_never_guessed():
             'declare unit="intensity"', "tagged db", "drop unit=")
 
 
-def fields(unit):
+def two_bands(unit):
     "Two bands of random ground, (2, 40, 50)."
     x = 10 ** np.random.default_rng(0).normal(-1, .3, (2, 40, 50))
     x = dict(db=10 * np.log10(x), amplitude=x ** .5).get(unit, x)
@@ -437,7 +437,7 @@ def test_what_no_echo_can_be_is_taken_for_undeclared_nodata():
             "exactly the same, and 20 dB below all others (one is stored as -50",
         ),
     ):
-        x = fields(unit)
+        x = two_bands(unit)
         x[1, 30:34] = value
         path = write("border.tif", x)
         stored = np.float32(value)
@@ -454,7 +454,7 @@ def test_what_no_echo_can_be_is_taken_for_undeclared_nodata():
 
 
 def test_the_advised_nodata_is_the_stored_number():
-    x = (100 * fields("db")).round().astype("int16")
+    x = (100 * two_bands("db")).round().astype("int16")
     x[:, :5] = -32768
     def scale(f):
         f.scales = (.01, .01)
@@ -467,7 +467,7 @@ def test_the_advised_nodata_is_the_stored_number():
 
 def test_one_spike_needs_company_and_distance():
     for share, value, fine in ((.009, -60, True), (.02, -60, False), (.02, -40, True)):
-        x = fields("db").clip(-30)[:1]
+        x = two_bands("db").clip(-30)[:1]
         x[:, :, :].flat[:int(share * x.size)] = value
         path = write("spike.tif", x)
         if fine:

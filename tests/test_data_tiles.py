@@ -297,13 +297,13 @@ def test_a_fingerprint_is_made_of_content():
 
 
 def test_a_second_start_opens_no_file_and_sees_every_change():
-    import di3cl.tiles as module
-
+    place = FolderTiles._look.__globals__        # this page, or the module
     folder = coded_folder([(40, 40)] * 7)
     opened = []
+    look = read_facts
     def counted(path, *args):
         opened.append(path.name)
-        return read_facts(path, *args)
+        return look(path, *args)
 
     def start(**kw):
         "The files that are opened, and the fingerprint."
@@ -312,7 +312,7 @@ def test_a_second_start_opens_no_file_and_sees_every_change():
         return [*opened], tiles.fingerprint
 
     names = [f"{k}.tif" for k in range(7)]
-    with mock.patch.multiple(module, WORTH=1, SETTLED=-1e9, read_facts=counted):
+    with mock.patch.dict(place, WORTH=1, SETTLED=-1e9, read_facts=counted):
         files, first = start()
         test_eq(files, names)
         test_eq(start(), ([], first))
@@ -330,7 +330,7 @@ def test_a_second_start_opens_no_file_and_sees_every_change():
         for cache in Path(os.environ["XDG_CACHE_HOME"], "di3cl").iterdir():
             cache.write_bytes(cache.read_bytes()[:-9])
         test_eq(start()[0], names[1:])
-    with mock.patch.multiple(module, WORTH=1, SETTLED=60e9, read_facts=counted):
+    with mock.patch.dict(place, WORTH=1, SETTLED=60e9, read_facts=counted):
         write_raster(folder / "4.tif", coded(40, 40, 3))
         test_eq(start()[0], ["4.tif"])
         test_eq(start()[0], names[1:])    # too new: they may change again, unnoticed
