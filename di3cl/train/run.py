@@ -279,6 +279,7 @@ def restore(tensors,     # from `read_checkpoint`
 FIELDS = (   # columns of metrics.csv
     "step", "lr", "total", "image", "contour", "region", "spread", "alignment",
     "uniformity", "found", "boxes", "waiting", "seconds")
+_LOSSES = FIELDS.index("spread") - 2     # so many losses stand before the monitors
 _Step = create_model("_Step", step=(NonNegativeInt, ...),
                      **dict.fromkeys(FIELDS[1:], (float, math.nan)))
 
@@ -323,7 +324,7 @@ def plot_curves(out):   # folder of a run
     c = _read_record(Path(out) / "config.json").run.config
     chance = dict(image=math.log(1 + c.queue_size), found=1 / c.batch)
     fig = Figure(figsize=(12, 2.9), layout="constrained")
-    for ax, (title, names) in zip(fig.subplots(1, 4), PANELS.items()):
+    for ax, (title, names) in zip(fig.subplots(1, len(PANELS)), PANELS.items()):
         for name in names:
             ax.plot(metrics["step"], metrics[name], lw=1, label=name)
         if names[0] in chance:
@@ -467,7 +468,7 @@ def _write_rows(log, values):
             for (step, lr, waited, took, seconds, _), v in zip(log.rows, values):
                 share = waited / max(took, 1e-9)
                 f.write(_line(step, (lr, *v, share, seconds)))
-                log.alarm(step, v[4], waited, took)
+                log.alarm(step, v[_LOSSES], waited, took)
     except OSError as e:
         raise SarError(f"{log.file}: could not be written ({e.strerror or e}): "
                        "mend that, then go on with --resume") from e
@@ -478,7 +479,8 @@ def _check_losses(log, values):
         if not math.isfinite(v[0]):
             epoch, ids = log.pairs.ids(step)
             tiles = ", ".join(map(str, ids[:4].tolist()))
-            parts = ", ".join(f"{name} {x:g}" for name, x in zip(FIELDS[2:], v[:4]))
+            losses = zip(FIELDS[2:], v[:_LOSSES])
+            parts = ", ".join(f"{name} {x:g}" for name, x in losses)
             raise SarError(
                 f"the loss is not a number from step {step} on ({parts}; tiles "
                 f"{tiles}, ... of epoch {epoch}): lower lr (it is "
