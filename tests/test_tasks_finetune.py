@@ -9,6 +9,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from unittest.mock import patch
@@ -27,7 +28,7 @@ from di3cl.files import SarError
 from di3cl.labels import open_labels
 from di3cl.sar import Preprocess, to_unit
 from di3cl.scenes import simulate
-from di3cl.tasks.segment import RUN, Segmenter, load_model, make_loss
+from di3cl.tasks.segment import MODEL, RUN, Segmenter, load_model, make_loss
 from di3cl.train.config import FinetuneConfig
 from di3cl.weights import WeightsError, save_weights
 
@@ -55,7 +56,7 @@ def open_lakes(folder, **kw):
 def quick(data, out, task="water", weights="random", seed=0, device="cpu", **kw):
     "A fine-tuning of four steps, without its print-out."
     with contextlib.redirect_stdout(io.StringIO()):
-        return finetune(data, task, weights, out, None, seed, device, **QUICK | kw)
+        return finetune(data, task, weights, out, seed, device, **QUICK | kw)
 
 
 def test_areas_are_apart_and_few_labels_are_few():
@@ -186,18 +187,31 @@ def test_a_plan_is_carried_out():
 def test_a_folder_is_whole_or_not_there():
     d = Path(tempfile.mkdtemp())
     with new_folder(d / "a" / "b") as f:
-        (f / "x").write_text("1")
+        (f / MODEL).write_text("1")
         assert not (d / "a/b").exists()
-    test_eq((d / "a/b/x").read_text(), "1")
-    for error in (ValueError, KeyboardInterrupt):
+    test_eq((d / "a/b" / MODEL).read_text(), "1")
+    for error in (ValueError, KeyboardInterrupt, SystemExit):
         with expect_fail(error), new_folder(d / "c") as f:
             (f / "x").write_text("1")
             raise error("stop")
-    test_eq([p.name for p in d.iterdir()], ["a"])
+        test_eq([p.name for p in d.iterdir()], ["a"])
+        # with a model in it, it stays
+        with expect_fail(error), new_folder(d / "c") as f:
+            (f / MODEL).write_text("1")
+            raise error("stop")
+        test_eq(sorted(p.name for p in d.iterdir()), ["a", "c"])
+        shutil.rmtree(d / "c")
     # somebody makes a folder of this name meanwhile
-    with expect_fail(SarError, contains="exists already"), new_folder(d / "e"):
-        (d / "e" / "mine").mkdir(parents=True)
-    test_eq(sorted(p.name for p in d.iterdir()), ["a", "e"])
+    for name in ("mine", ".mine"):
+        with expect_fail(SarError, contains="The trained model is in"):
+            with new_folder(d / "e") as f:
+                (f / MODEL).write_text("1")
+                (d / "e" / name).mkdir(parents=True)
+        other, = d.glob("e.*")
+        test_eq((other / MODEL).read_text(), "1")
+        test_eq([p.name for p in (d / "e").iterdir()], [name])
+        shutil.rmtree(other)
+        shutil.rmtree(d / "e")
 
 
 def test_a_run_leaves_a_model_that_gives_its_scores_again():
@@ -267,14 +281,25 @@ def test_ground_too_small_to_watch_any_is_still_learned_from():
     test_eq(last.split(",")[3:6], ["nan"] * 3)
 
 
-def test_a_picture_that_fails_costs_no_training():
+def test_whatever_fails_after_the_training_leaves_the_model():
     d = Path(tempfile.mkdtemp())
-    with patch("di3cl.tasks.finetune.draw_scorecard", side_effect=RuntimeError("$x_$")):
+    data, where = lakes(d / "data"), "di3cl.tasks.finetune."
+    with patch(where + "draw_scorecard", side_effect=RuntimeError("$x_$")):
         with heard() as lines:
-            quick(lakes(d / "data"), d / "run")
+            quick(data, d / "run")
     test_eq(sorted(p.name for p in (d / "run").iterdir()), sorted(RUN))
     load_model(d / "run")
     assert "report.png could not be drawn: $x_$" in lines[0]
+    for k, (step, error) in enumerate({
+            "tally": SarError("damaged"), "score_tally": KeyboardInterrupt(),
+            "draw_scorecard": SystemExit(), "format_scores": BrokenPipeError()}.items()):
+        out = d / f"{k}"
+        with patch(where + step, side_effect=error), expect_fail(type(error)):
+            quick(data, out)
+        test_eq(load_model(out).task, "water")
+        scores = json.loads((out / "report.json").read_text())["scores"]
+        test_eq(scores is None, step in ("tally", "score_tally"))
+    test_eq(sorted(p.name for p in d.iterdir()), [*"0123", "data", "run"])
 
 
 def test_bad_input_is_one_line_and_leaves_nothing():

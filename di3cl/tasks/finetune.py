@@ -6,8 +6,8 @@ Docs: https://di3cl.github.io/di3cl/library/tasks/finetune.html.md"""
 
 # %% auto #0
 __all__ = ['Areas', 'make_areas', 'describe_areas', 'make_encoder', 'TrainBatches',
-           'ValidBatches', 'make_learner', 'fit', 'train_segmenter', 'Record',
-           'new_folder', 'write_model_folder', 'finetune']
+           'ValidBatches', 'make_learner', 'fit', 'train_segmenter', 'History',
+           'KeepBest', 'new_folder', 'write_model_folder', 'finetune']
 
 # %% ../../nbs/library/tasks/finetune.ipynb #6592006d
 import warnings
@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.callback.schedule import fit_one_cycle
@@ -206,29 +207,23 @@ def train_segmenter(labelled,       # a Labelled
     return model
 
 # %% ../../nbs/library/tasks/finetune.ipynb #b7a1ae05
-class Record(Callback):
-    "A row a check in history.csv, a progress bar, and the weights of the best check."
+class History(Callback):
+    "A row a check in history.csv, and a progress bar."
 
     def __init__(self,
-                 path,       # of history.csv, which is not there
-                 config):    # a FinetuneConfig
-        self.path = path
-        self.config = config
-        self.step = 0
-        self.best = -1.0
-        self.state = None
+                 path):      # of history.csv, which is not there
+        self.path, self.step = path, 0
 
     def before_fit(self):
         self.began = time.monotonic()
-        steps = len(self.dls.train) * self.config.checks
+        steps = len(self.dls.train) * self.n_epoch
         self.bar = tqdm(total=steps, unit="step", desc="fine-tuning")
 
     def before_train(self):
         self.total = 0
 
     def before_validate(self):
-        self.val_loss = 0
-        classes = len(self.model.classes)
+        self.val_loss, classes = 0, len(self.model.classes)
         self.confusion = torch.zeros(classes, classes, dtype=torch.long)
 
     def after_batch(self):
@@ -245,40 +240,65 @@ class Record(Callback):
         loss = float(self.total) / len(self.dls.train)
         if not math.isfinite(loss):
             raise SarError(f"the loss is not a number by step {self.step}: "
-                           f"lower lr (it is {self.config.lr:g})")
-        scores = segmentation_report(self.confusion)    # NaN where nothing is watched
-        watched = len(self.dls.valid.ids) or math.nan
-        row = dict(step=self.step, lr=self.opt.hypers[-1]["lr"], loss=loss,
-                   val_loss=self.val_loss / watched, val_oa=scores.oa,
-                   val_miou=scores.miou, seconds=time.monotonic() - self.began)
-        with open(self.path, "a") as f:
-            if not f.tell():
-                print(*row, sep=",", file=f)
-            print(*[f"{v:.5g}" for v in row.values()], sep=",", file=f)
-        self.bar.set_postfix(loss=f"{loss:.3f}", watched=f"mIoU {scores.miou:.3f}")
-        if self.config.keep == "best" and scores.miou > self.best:
-            self.best = scores.miou
+                           f"lower lr (it is {self.learn.lr:g})")
+        self.scores = segmentation_report(self.confusion)   # NaN if nothing is watched
+        _write_row(self, loss)
+
+    def after_fit(self):
+        self.bar.close()
+
+# %% ../../nbs/library/tasks/finetune.ipynb #histrow1
+def _write_row(history, loss):
+    "Add a row to history.csv."
+    watched, scores = len(history.dls.valid.ids) or math.nan, history.scores
+    row = dict(step=history.step, lr=history.opt.hypers[-1]["lr"], loss=loss,
+               val_loss=history.val_loss / watched, val_oa=scores.oa,
+               val_miou=scores.miou, seconds=time.monotonic() - history.began)
+    pd.DataFrame([row]).to_csv(history.path, mode="a", index=False, na_rep="nan",
+                               float_format="%.5g", header=not history.path.exists())
+    history.bar.set_postfix(loss=f"{loss:.3f}", watched=f"mIoU {scores.miou:.3f}")
+
+
+class KeepBest(Callback):
+    "End with the weights of the best check."
+    order, best, state = History.order + 1, -1.0, None      # after it is scored
+
+    def after_epoch(self):
+        miou = self.history.scores.miou
+        if miou > self.best:
+            self.best = miou
             state = self.model.state_dict()
             self.state = {k: v.detach().clone() for k, v in state.items()}
 
     def after_fit(self):
-        self.bar.close()
         if self.state:
             self.model.load_state_dict(self.state)
 
 # %% ../../nbs/library/tasks/finetune.ipynb #fd7f2f03
 @contextmanager
 def new_folder(out):             # a path that does not exist
-    "Yield a folder that becomes `out` when all went well, and vanishes otherwise."
+    "Yield a folder that becomes `out` if a model is in it, and vanishes otherwise."
     out = Path(out)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)    # a killed process of this number's
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        check_new_folder(out)    # nobody made one meanwhile
-        temporary.rename(out)
     finally:
+        if (temporary / MODEL).exists():
+            _put_folder(temporary, out)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_folder(temporary, out):
+    "Give a folder its name, or another one where there is such a folder by now."
+    try:
+        check_new_folder(out)
+        temporary.rename(out)
+    except (OSError, SarError) as e:
+        other = out.with_name(f"{out.name}.{os.getpid()}")
+        temporary.rename(other)
+        raise SarError(f"{e}. The trained model is in {other}") from e
 
 # %% ../../nbs/library/tasks/finetune.ipynb #6b56895e
 def write_model_folder(folder,      # that is there, and empty but for the history
@@ -287,23 +307,17 @@ def write_model_folder(folder,      # that is there, and empty but for the histo
                        areas,       # its Areas
                        given,       # {name: what else config.json shall say}
                        device):     # where to compute
-    "Score the model on the test areas and write all but the history. Return scores."
-    counts = tally(model.eval(), labelled, areas.test, device=device)
-    scores = score_tally(counts, labelled)
-    machine = dict(device=str(device), threads=torch.get_num_threads(),
-                   python=platform.python_version(), di3cl=di3cl.__version__,
-                   torch=torch.__version__)
-    tiles = {name: len(ids) for name, ids in areas._asdict().items()}
-    config = given | dict(
-        unit=labelled.unit, fingerprint=labelled.fingerprint, tiles=tiles,
-        card=labelled.card(), notes=labelled.notes, machine=machine)
-    blocks = len(counts.group.unique())
-    report = dict(scores=scores, tiles=len(areas.test), blocks=blocks,
-                  classes=labelled.classes, confusion=counts.confusion.sum(0).tolist())
-    for name, content in (("config", config), ("report", report)):
-        write_atomic(folder / f"{name}.json", json.dumps(content, indent=1).encode())
-    save_model(model, folder / MODEL, labelled.task, labelled.palette,
+    "Write all but the history, the model first. Return its scores on the test areas."
+    report = dict(scores=None, tiles=len(areas.test), classes=labelled.classes)
+    _write_json(folder / "report.json", report)
+    _write_config(folder, labelled, areas, given, device)
+    save_model(model.eval(), folder / MODEL, labelled.task, labelled.palette,
                learned_from=len(areas.train), **given)
+    counts = tally(model, labelled, areas.test, device=device)
+    scores, blocks = score_tally(counts, labelled), len(counts.group.unique())
+    confusion = counts.confusion.sum(0).tolist()
+    _write_json(folder / "report.json", report | dict(
+        scores=scores, blocks=blocks, confusion=confusion))
     try:
         figure = draw_scorecard(model, labelled, areas.test, counts, device)
         figure.savefig(folder / "report.png", dpi=100)
@@ -313,12 +327,26 @@ def write_model_folder(folder,      # that is there, and empty but for the histo
     print(format_scores(scores))
     return scores
 
+
+def _write_config(folder, labelled, areas, given, device):
+    "Write what the run was made of, and where."
+    machine = dict(device=str(device), threads=torch.get_num_threads(),
+                   python=platform.python_version(), di3cl=di3cl.__version__,
+                   torch=torch.__version__)
+    tiles = {name: len(ids) for name, ids in areas._asdict().items()}
+    _write_json(folder / "config.json", given | dict(
+        unit=labelled.unit, fingerprint=labelled.fingerprint, tiles=tiles,
+        card=labelled.card(), notes=labelled.notes, machine=machine))
+
+
+def _write_json(path, content):
+    write_atomic(path, json.dumps(content, indent=1).encode())
+
 # %% ../../nbs/library/tasks/finetune.ipynb #e8e9954c
 def finetune(data,               # "sim", or a folder of image and mask pairs
              task,               # "landcover" | "water" | "road"
              weights,            # "random", "imagenet", or what `weights.load` takes
              out,                # the folder of this model; must not exist
-             unit=None,          # unit of images that carry no tag
              seed=0,             # of everything random
              device="auto",      # "auto" | "cpu" | "cuda" | "mps"
              **settings):        # any field of FinetuneConfig
@@ -329,14 +357,15 @@ def finetune(data,               # "sim", or a folder of image and mask pairs
     if config.crop > config.size:
         raise SarError(f"a crop of {config.crop} pixels does not fit into a tile of "
                        f"{config.size}: lower crop, or raise size")
-    labelled = open_labels(data, task, config.size, unit)
+    labelled = open_labels(data, task, config.size, config.unit, bands=config.bands,
+                           nodata=config.nodata)
     areas = make_areas(labelled, config.labels, config.share, seed)
     print(describe_areas(labelled, areas))
     given = dict(data=str(data), weights=str(weights), seed=seed,
                  settings=asdict(config))
     with new_folder(out) as folder:
-        record = Record(folder / "history.csv", config)
-        model = train_segmenter(
-            labelled, areas, weights, config, seed, device, [record])
+        cbs = [History(folder / "history.csv")]
+        cbs += [KeepBest()] * (config.keep == "best")
+        model = train_segmenter(labelled, areas, weights, config, seed, device, cbs)
         scores = write_model_folder(folder, model, labelled, areas, given, device)
     return model, scores
