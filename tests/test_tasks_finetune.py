@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from fastai.callback.core import Callback
 from fastcore.test import *
@@ -109,9 +110,9 @@ def test_weights_are_fed_what_they_know_or_refuse():
     p = start(loud, normalise="data")[1]
     test_close(p.mean[0], pre.mean[0] + 50, eps=.5)
     test_eq((p.unit, p.channels), ("db", ("VV",)))
-    refused(two, "expects 1 channel(s) (VV) and")
+    refused(two, "has band 1, band 2, and the model takes VV")
     sim = open_labels("sim", "water", 32, n=9, n_test=2, channels=2)
-    refused(sim, "sim has 2 (VV, VH)")
+    refused(sim, "sim: has VV, VH, and the model takes VV")
     rgb = Preprocess("db", [-11, -12, -13], [4, 5, 6], pre.clip, ["VV"] * 3)
     save_weights(Encoder("resnet10", 3, 16), f"{d}/rgb.safetensors", rgb)
     start(db, f"{d}/rgb.safetensors")
@@ -264,6 +265,30 @@ def test_a_model_begins_with_the_weights_and_the_contract_it_was_given():
     learned, given = model.encoder.state_dict(), encoder.state_dict()
     assert all(torch.equal(learned[k], given[k]) for k in given)
     test_eq(load_model(d / "run").preprocess, VV)
+
+
+def test_what_is_declared_about_the_images_is_believed():
+    d = Path(tempfile.mkdtemp())
+    data = lakes(d / "data", channels=2)
+    for path in data.rglob("*.tif"):
+        if "mask" not in str(path):
+            with rasterio.open(path, "r+") as f:
+                x = f.read()
+                x[1, :8] = -999
+                f.write(x)
+                f.descriptions = "VH", "VV"
+    with expect_fail(SarError, contains="-999"):
+        quick(data, d / "out")
+    model, _ = quick(data, d / "run", bands="VV", nodata=-999., unit="db")
+    test_eq(model.preprocess.channels, ("VV",))
+    settings = json.loads((d / "run/config.json").read_text())["settings"]
+    test_eq([settings[k] for k in ("unit", "bands", "nodata")], ["db", "VV", -999])
+    # weights that know both bands in another order read them by name
+    torch.manual_seed(0)
+    both = Preprocess("db", [-13, -20], [6, 6], [-40, 5], ["VV", "VH"])
+    save_weights(Encoder("resnet10", 2, 16), d / "w.safetensors", both)
+    model, _ = quick(data, d / "both", weights=d / "w.safetensors", nodata=-999.)
+    test_eq(model.preprocess.channels, ("VV", "VH"))
 
 
 def test_ground_too_small_to_watch_any_is_still_learned_from():

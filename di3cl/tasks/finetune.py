@@ -357,8 +357,8 @@ def finetune(data,               # "sim", or a folder of image and mask pairs
     if config.crop > config.size:
         raise SarError(f"a crop of {config.crop} pixels does not fit into a tile of "
                        f"{config.size}: lower crop, or raise size")
-    labelled = open_labels(data, task, config.size, config.unit, bands=config.bands,
-                           nodata=config.nodata)
+    labelled = open_labels(
+        data, task, config.size, config.unit, config.bands, config.nodata)
     areas = make_areas(labelled, config.labels, config.share, seed)
     print(describe_areas(labelled, areas))
     given = dict(data=str(data), weights=str(weights), seed=seed,
