@@ -389,7 +389,7 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_again():
 def test_curves_that_cannot_be_drawn_lose_nothing():
     out = new_folder()
     broken = mock.Mock(side_effect=RuntimeError("no font"))
-    with mock.patch.dict(pretrain.__globals__, plot_curves=broken), heard() as lines:
+    with heard() as lines, mock.patch.dict(pretrain.__globals__, plot_curves=broken):
         micro(out, pairs=16)
     test_eq(lines[-1], f"{out}: curves.png could not be drawn: no font")
     load_weights(out / "weights.safetensors")
