@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 # %% ../nbs/course/02_contrast.ipynb #5678d99d
-def unit_info_nce(query,             # (B, D) unit vectors, online side
-                  key,               # (B, D) their partners, momentum side
+def unit_info_nce(query,             # (B, D) unit vectors by the network that learns
+                  key,               # (B, D) their partners, by its slow copy
                   negatives,         # (N, D) unit vectors of other tiles
                   temperature=0.2):  # T > 0
     "InfoNCE of vectors that are of length one already: a scalar of the query's dtype."
@@ -36,8 +36,8 @@ def unit_vectors(x):  # (..., D) real vectors of any scale, half precision inclu
     return x / x.norm(dim=-1, keepdim=True).clamp_min(0.5)      # 1 or more, or 0
 
 # %% ../nbs/course/02_contrast.ipynb #47874e47
-def info_nce(query,             # (B, D) embeddings of the views, online side
-             key,               # (B, D) embeddings of their partners, momentum side
+def info_nce(query,             # (B, D) embeddings by the network that learns
+             key,               # (B, D) their partners', by its slow copy
              queue,             # (N, D) embeddings of other tiles: the negatives
              temperature=0.2):  # T > 0; the paper's 0.2 (its program's default: 0.07)
     """How surprising is the partner among N + 1 candidates, in nats: a scalar of the
@@ -68,8 +68,8 @@ def _check_info_nce(query, key, queue, temperature):
         raise ValueError(f"temperature must be positive, not {temperature}")
 
 # %% ../nbs/course/02_contrast.ipynb #3060da80
-def region_loss(prediction,   # (M, D) what the online side predicts for M regions
-                target,       # (M, D) what the momentum side made of the same ground
+def region_loss(prediction,   # (M, D) guesses of M regions, by the network that learns
+                target,       # (M, D) its slow copy's, of the same ground
                 valid=None):  # (M,) bool, which regions exist; None: all
     "Mean of 2 - 2 cos over the valid regions; 0, with a gradient, if there is none."
     M = len(prediction)

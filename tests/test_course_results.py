@@ -40,7 +40,7 @@ def test_prose_and_tables_agree():
         assert ours[0] - table[other][0] < 5
     oa, _, miou = (a - b for a, b in zip(ours, table["SSCCL"]))
     assert f"{oa:.2f} behind in overall accuracy and {miou:.2f} in mIoU" in text
-    test_close(1.05 * 79.88 - 79.88, 3.99, eps=.01)
+    test_close(100 * (ours[0] / table["random"][0] - 1), 5.5, eps=.05)
 
 
 def test_every_file_of_results_has_a_command_that_exists():
@@ -79,7 +79,7 @@ def test_the_claims_about_minutes_are_what_was_measured():
 
 
     assert difference("DI3CL", "random")[1] > 0        # training beats none
-    assert difference("no region", "MoCo v2")[1] > 0   # the shallow InfoNCE helps
+    assert difference("no region", "MoCo v2")[1] > 0   # InfoNCE on stage 3 helps
     assert difference("no region", "DI3CL")[1] > 0     # the region term at 5 undoes it
     assert difference("MoCo v2, published", "MoCo v2")[2] < 0  # photographic views lose
     value, low, high = difference("DI3CL", "MoCo v2")
