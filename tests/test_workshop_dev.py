@@ -156,7 +156,7 @@ def test_notebooks_keep_the_manners():
             exported = re.match(r"#\|\s*export", source)
             told = re.compile(r"\s+\**\w+[^#]*[,)]:?\s+#.*|    \w+: [^#]*#.*")
             rest = [line for line in code if not told.fullmatch(line)]   # no parameters
-            assert not exported or len(rest) <= 50, f"{at} exports {len(rest)} lines"
+            assert not exported or len(rest) <= 40, f"{at} exports {len(rest)} lines"
         size = (ROOT / name).stat().st_size
         assert size < 2_000_000, f"{name}: {size / 1e6:.1f} MB"
 
