@@ -147,6 +147,8 @@ GDAL_ERRORS = RasterioError, CPLE_BaseError, CRSError
 def _refuse(path, text):
     "Raise with GDAL's own words, told short."
     text = " ".join(str(text).split())[:200]
+    if "does not exist" in text:
+        raise SarError(f"{path}: leads to nothing; check the address (GDAL: {text})")
     if "not recognized" in text or "not supported" in text:
         raise SarError(f"{path}: GDAL finds no raster in it; give a GeoTIFF, ENVI "
                        "(with its .hdr beside it), PNG, JPEG or another raster")

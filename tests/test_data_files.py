@@ -108,6 +108,7 @@ def test_a_file_that_cannot_be_opened_says_why():
         header.write_text(text.replace(line, other))
         refuses(path, "4096 bytes, where its header (.hdr) promises")
     refuses(os.fsdecode(os.fsencode(folder) + b"/\xff.tif"), "no such file")
+    refuses(f"zip://{folder}/none.zip!a.tif", "leads to nothing")
 
 
 def test_a_name_promises_nothing_and_no_other_file_is_opened():

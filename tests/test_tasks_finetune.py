@@ -315,9 +315,14 @@ def test_whatever_fails_after_the_training_leaves_the_model():
     test_eq(sorted(p.name for p in (d / "run").iterdir()), sorted(RUN))
     load_model(d / "run")
     assert "report.png could not be drawn: $x_$" in lines[0]
-    for k, (step, error) in enumerate({
-            "tally": SarError("damaged"), "score_tally": KeyboardInterrupt(),
-            "draw_scorecard": SystemExit(), "format_scores": BrokenPipeError()}.items()):
+    for k, (step, error) in enumerate(
+        {
+            "tally": SarError("damaged"),
+            "score_tally": KeyboardInterrupt(),
+            "draw_scorecard": SystemExit(),
+            "format_scores": BrokenPipeError(),
+        }.items()
+    ):
         out = d / f"{k}"
         with patch(where + step, side_effect=error), expect_fail(type(error)):
             quick(data, out)

@@ -240,6 +240,18 @@ def test_shapes_across_180_degrees_are_cut_there():
             test_close(shapely.area(shape).sum(), x.sum() * 1e-6, eps=1e-8)
 
 
+def test_longitudes_of_a_globe_of_360_degrees_are_those_of_a_map():
+    x = np.ones((100, 100), "uint8")
+    for west, expected in ((359.95, -0.05), (195, -165), (-200, 160)):
+        d = fresh()
+        step = Affine(0.001, 0, west, 0, -0.001, 45)
+        write_map(d / "m.tif", x, crs=WORLD, transform=step)
+        for name in ("a.geojson", "a.gpkg"):
+            write_vector(d / "m.tif", d / name, "water")
+            box = shapely.total_bounds(read_shapes(d / name)[1])
+            test_close(box, (expected, 44.9, expected + 0.1, 45), eps=1e-6)
+
+
 def test_a_scene_without_a_place_gets_no_shapes():
     d, x = fresh(), np.ones((9, 9), "uint8")
     points = corners(10, 45)[0]

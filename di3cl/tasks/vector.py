@@ -122,12 +122,16 @@ def write_vector(map,            # a file that `di3cl predict` wrote
     fields = dict(name=np.array([style.classes[k] for k, _ in found], object),
                   pixels=measure(shape).astype(float))
 
+    crs, turn = header.place_crs, 0
+    if crs.is_geographic:        # 190 degrees are -170, as others write them
+        x, _ = header.ground_points([header.height / 2], [header.width / 2])
+        turn = 360 * round(x[0] / 360)
+
     def to_ground(at):
         columns, rows = at.T
-        return np.stack(header.ground_points(rows, columns), 1)
+        return np.stack(header.ground_points(rows, columns), 1) - (turn, 0)
 
     shape = shapely.transform(shape, to_ground)
-    crs = header.place_crs
     if crs.is_projected:
         metre = crs.linear_units_factor[1]
         name, power = ("length_m", 1) if line else ("area_m2", 2)
