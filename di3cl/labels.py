@@ -203,7 +203,8 @@ def windows(height,  # of a raster, pixels
 
 # %% ../nbs/library/data/labels.ipynb #bd47228a
 def read_mask(path,         # a raster of class numbers
-              window=None): # (row, col, height, width) in pixels; None reads all
+              window=None,  # (row, col, height, width) in pixels; None reads all
+              classes=()):  # numbers that mean something: no tag may take one away
     "Numbers as they are stored, (H, W), and where there are some, (H, W) bool."
     with open_raster(path) as src:
         box, bands = pixel_window(src, window), value_bands(src)
@@ -211,6 +212,10 @@ def read_mask(path,         # a raster of class numbers
         if any(not np.array_equal(band, raw[0], equal_nan=True) for band in raw[1:]):
             raise SarError(f"{path}: has {len(bands)} different bands; a mask has one, "
                            "of class numbers: write it as one band")
+        if src.nodata in classes:
+            raise SarError(f"{path}: its nodata tag takes {src.nodata:g} away, which is "
+                           "a class of the legend: remove the tag, or that line of "
+                           "legend.csv")
         known = src.read_masks(bands[0], window=box) > 0
         known &= ~never_written(src, box, bands)
         return raw[0], known & np.isfinite(raw[0])
@@ -239,7 +244,8 @@ class PairReader:
                k,        # number of the pair
                window):  # one of `windows`
         "(h, w) uint8 class numbers; IGNORE also for values outside the legend."
-        raw, own = read_mask(self.pairs[k][1], window[:4])
+        named = self.legend.index if self.legend.path else ()
+        raw, own = read_mask(self.pairs[k][1], window[:4], named)
         top, left = window[4:]
         own[:top] = own[:, :left] = False
         values, where, counts = np.unique(raw[own], return_inverse=True,

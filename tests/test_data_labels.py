@@ -235,6 +235,11 @@ def test_masks_that_are_none_are_refused():
                       (plain + .5, "0.5 (2450 px), 1.5"),
                       (big, "16777217 (2450 px)")):
         test_fail(lambda: scan(mask), contains=why)
+    with tempfile.TemporaryDirectory() as d:    # tag and legend contradict each other
+        raster(f"{d}/m.tif", plain, nodata=0)
+        why = "m.tif: its nodata tag takes 0 away, which is a class of the legend"
+        test_fail(lambda: read_mask(f"{d}/m.tif", classes=(0, 1)), contains=why)
+        read_mask(f"{d}/m.tif", classes=(1, 2))
 
 
 def test_the_solutions_about_masks_are_right():
