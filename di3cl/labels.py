@@ -213,9 +213,9 @@ def read_mask(path,         # a raster of class numbers
             raise SarError(f"{path}: has {len(bands)} different bands; a mask has one, "
                            "of class numbers: write it as one band")
         if src.nodata in classes:
-            raise SarError(f"{path}: its nodata tag takes {src.nodata:g} away, which is "
-                           "a class of the legend: remove the tag, or that line of "
-                           "legend.csv")
+            raise SarError(f"{path}: its nodata tag takes {src.nodata:g} away, which "
+                           "is a class of the legend: remove the tag, or that line "
+                           "of legend.csv")
         known = src.read_masks(bands[0], window=box) > 0
         known &= ~never_written(src, box, bands)
         return raw[0], known & np.isfinite(raw[0])
