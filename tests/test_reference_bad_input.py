@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 from fastcore.test import *
-from testing import write_raster
+from testing import write_raster, write_scene
 import testing
 from di3cl import cli
 
@@ -669,6 +669,175 @@ def test_labels():
         "model: exists already",
         "name another folder",
     )
+
+
+def model(name="model", channels=("VV",), change=None):
+    "The folder of a model as `di3cl finetune` leaves it, never trained; its words."
+    from di3cl.encoder import Encoder
+    from di3cl.sar import Preprocess
+    from di3cl.tasks.segment import MODEL, RUN, Segmenter, save_model
+
+    n = len(channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Segmenter(Encoder("resnet10", n, 16),
+                        Preprocess("db", (-5,) * n, (3,) * n, (-20, 10), channels),
+                        ("land", "water"), "unet", 32).eval()
+    shutil.rmtree(place / name, ignore_errors=True)
+    (place / name).mkdir()
+    for file in RUN[1:]:
+        (place / name / file).write_text("{}")
+    save_model(net, place / name / MODEL, "water", ("tan", "blue"))
+
+
+def scene(name, bands=("VV",), crs="EPSG:32632", x=None, **kw):
+    "A scene of even ground in intensity, by default with a place."
+    x = even().repeat(len(bands), 0) if x is None else x
+    kw = dict(crs=crs, origin=(600_000, 6_600_000)) | kw
+    write_scene(place / name, x, names=bands, tags=dict(unit="intensity"), **kw)
+
+
+def predict(name, *more):
+    return " ".join(["predict", name, "map.tif --model model --device cpu", *more])
+
+
+def stopped(what, line, *says):
+    "As `refused`, where something is told, or drawn as a bar, before the last line."
+    before = tree()
+    got = typed(line)
+    last = got.err.replace("\r", "\n").strip().splitlines()[-1]
+    assert got.code == 2 and "Traceback" not in got.err, (got.code, got.err)
+    for s in says:
+        assert s in last, (s, last)
+    test_eq(tree(), before)
+    add_row(what, line, last, got.code)
+
+
+def test_scenes_that_cannot_be_mapped():
+    model()
+    local = 'LOCAL_CS["mine",UNIT["metre",1]]'
+    scene("nowhere.tif", crs=None)
+    scene("mine.tif", crs=local)
+    for what, name in (("shapes of a scene without a place", "nowhere.tif"),
+                       ("shapes of a scene in coordinates of its own", "mine.tif")):
+        stopped(what, predict(name, "--vector lakes.geojson"),
+                "lakes.geojson: shapes would have no place, for it is not known",
+                "leave --vector out")
+    scene("two.tif", ("VV", "VH"))
+    scene("hh.tif", ("HH",))
+    refused("a band more than the model takes", predict("two.tif"),
+            "two.tif: has VV, VH, and the model takes VV", "--bands")
+    refused("another polarisation", predict("hh.tif"),
+            "hh.tif: its HH is not the VV that the model learned from")
+    refused("a band that is not there", predict("two.tif", "--bands HV"),
+            "two.tif: no single band is 'HV' among VV, VH")
+    model("both", ("VV", "VH"))
+    scene("swapped.tif", ("VH", "VV"))
+    line = predict("swapped.tif").replace("--model model", "--model both")
+    refused("bands in another order than the model knows", line,
+            "swapped.tif: its VH is not the VV that the model learned from", "--bands")
+    image("border.tif", np.where(even() > 1, -9999, 10 * np.log10(even())),
+          tags=dict(unit="db"), dtype="float32")
+    stopped("a border of -9999 that no tag declares", predict("border.tif"),
+            "border.tif: ", "-9999", "--nodata", "dB")
+    scene("empty.tif", x=even() * 0 - 9999, nodata=-9999)
+    stopped("a scene without a valid pixel", predict("empty.tif"),
+            "empty.tif: nothing is valid", "there is nothing to map")
+
+
+def test_what_happens_meanwhile():
+    from di3cl.tasks.predict import Scene
+
+    model()
+    real = Scene.read
+
+
+    def meanwhile(act):
+        "Do something before the first tile is read."
+        def read(*args):
+            act()
+            return real(*args)
+        return mock.patch.object(Scene, "read", read)
+
+
+    scene("s.tif")
+    (place / "s2.tif").write_bytes((place / "s.tif").read_bytes())
+    with meanwhile(lambda: os.utime(place / "s.tif", (1, 1))):
+        got = typed(predict("s.tif"))
+    line = got.err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "s.tif: was changed while it was read: start again" in line
+    add_row("a scene that somebody replaces meanwhile", predict("s.tif"), line, got.code)
+    with meanwhile(lambda: (place / "map.tif").write_text("precious")):
+        got = typed(predict("s2.tif"))
+    line = got.err.replace("\r", "\n").strip().splitlines()[-1]
+    test_eq(((place / "map.tif").read_text(), got.code), ("precious", 2))
+    assert "map.tif: exists already, and nothing is overwritten" in line
+    add_row("a file that comes to lie where the map shall", predict("s2.tif"), line, 2)
+    (place / "map.tif").unlink()
+    assert not list(place.glob("map*")) and not list(place.glob(".di3cl*"))
+
+
+def test_models_that_are_none():
+    from di3cl.tasks.segment import _LABEL, MODEL
+    from di3cl.weights import _seal
+
+    scene("s.tif")
+
+
+    def relabel(**words):
+        "Change words on the label of the model, and seal it again."
+        from safetensors import safe_open
+        from safetensors.torch import save
+
+        model()
+        with safe_open(place / "model" / MODEL, "pt") as f:
+            meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+        meta |= {k: json.dumps(json.loads(meta[k]) | v if isinstance(v, dict) else v)
+                 for k, v in words.items()}
+        meta.pop("seal")
+        meta = {k: meta[k] for k in ("format", *sorted(set(meta) - {"format"}, key=ORDER))}
+        data = save(state, meta | dict(seal=_seal([*meta.values()])))
+        (place / "model" / MODEL).write_bytes(data)
+
+
+    ORDER = [*_LABEL].index
+    for what, says, words in (
+            ("a label that asks for a download", "weights",
+             dict(encoder=dict(weights="imagenet"))),
+            ("a label of a network without bounds", "width", dict(width=10**9)),
+            ("a colour that is none", "a colour each", dict(palette=["red", "reed"])),
+            ("a contract that float32 cannot hold", "standard deviation",
+             dict(preprocess=dict(std=[1e-320])))):
+        relabel(**words)
+        refused(what, predict("s.tif"), f"model/{MODEL}", says)
+    model()
+    (place / "model/report.json").unlink()
+    refused("a folder that is no finished model", predict("s.tif"),
+            "model: lacks report.json, so it is no finished run")
+    model()
+    with mock.patch("di3cl.tasks.segment.Segmenter.forward",
+                    return_value=torch.full((1, 2, 48, 48), torch.nan)):
+        stopped("a model whose answers are no numbers", predict("s.tif"),
+                "s.tif: the model's answers are not numbers (NaN or infinite)")
+
+
+def test_what_fails_after_the_training_costs_no_model():
+    pairs("water")
+    line = ("finetune water --task water --weights random --arch resnet10 --out trained "
+        "--size 32 --crop 32 --steps 2 --batch 2 --width 32 --device cpu")
+    with mock.patch("di3cl.tasks.finetune.tally",
+                    side_effect=OSError(28, "No space left on device", "trained")):
+        got = typed(line)
+    last = got.err.replace("\r", "\n").strip().splitlines()[-1]
+    test_eq(got.code, 2)
+    assert "trained: no space left on device; make room on the disk" in last
+    assert (place / "trained/model.safetensors").exists()
+    scene("s.tif")
+    line = predict("s.tif").replace("--model model", "--model trained")
+    test_eq(typed(line).code, 0)
+    for path in place.glob("map.tif*"):
+        path.unlink()
+    add_row("a full disk after the training (the model stays)", "finetune water", last, 2)
 
 
 def test_outputs():
