@@ -58,6 +58,20 @@ def refused(what, line, *says, quiet=True):
     add_row(what, line, got.err, got.code)
 
 
+def stopped(what, line, *says, same=True, code=2):
+    "As `refused`, where something is told, or drawn as a bar, before the last line."
+    before = tree()
+    got = typed(line)
+    last = (got.out if code == 1 else got.err).replace("\r", "\n").strip()
+    last = last.splitlines()[-2 if code == 1 else -1]
+    assert got.code == code and "Traceback" not in got.err, (got.code, got.err)
+    for s in says:
+        assert s in last, (s, last)
+    if same:
+        test_eq(tree(), before)
+    add_row(what, line, last, got.code)
+
+
 def even(seed=0):
     "Even ground of 48 x 48 pixels in intensity, (1, 48, 48)."
     rng = np.random.default_rng(seed)
@@ -224,6 +238,33 @@ def test_envi_files():
     )
 
 
+def test_files_that_are_something_else():
+    raw = ('<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" '
+       'band="1" subClass="VRTRawRasterBand"><SourceFilename>/etc/passwd'
+       '</SourceFilename></VRTRasterBand></VRTDataset>')
+    wms = ('<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/${z}/${x}.png'
+       '</ServerUrl></Service></GDAL_WMS>')
+    for name, text in (("raw", raw), ("wms", wms)):
+        (place / name).mkdir()
+        (place / name / "a.tif").write_text(text)
+        line = pretrain(name, "--unit digital")
+        refused(f"a .tif that leads elsewhere ({name})", line,
+                f"{name}/a.tif: GDAL finds no raster in it")
+    (place / "pipes").mkdir()
+    os.mkfifo(place / "pipes/a.tif")
+    refused("a pipe", pretrain("pipes --unit db"), "pipes/a.tif", "no regular file")
+    shutil.rmtree(place / "pipes")
+    good("ring", tags={"unit": "dB"})
+    (place / "ring/again").symlink_to(place / "ring")
+    (place / "ring/notes.doc").write_text("dear diary")
+    got = typed(pretrain("ring").replace("--out run", "--out ringed"))
+    test_eq(got.code, 0)
+    for what, words in (("a link that leads in a ring (goes on)", "not read twice"),
+                        ("a file that is no image (goes on)", "are left out")):
+        line = next(s for s in got.err.splitlines() if words in s)
+        add_row(what, pretrain("ring"), line, 0)
+
+
 def test_nothing_to_learn_from():
     x = np.random.default_rng(0).gamma(4, 1 / 4, (1, 48, 48)).astype("float32")
     image("border/a.tif", x * 0 - 9999, nodata=-9999)
@@ -333,6 +374,24 @@ def test_units():
         "simulated tiles are in db",
         "leave the unit out",
     )
+
+
+def test_what_is_declared():
+    x = 10 * np.log10(even())
+    x[:, :9] = -9999
+    good_folder = pretrain("undeclared").replace("--out run", "--out declared")
+    for k in range(6):
+        image(f"undeclared/{k}.tif", x, tags={"unit": "dB"})
+    refused("-9999 dB, and no tag says that it is nodata", pretrain("undeclared"),
+            "undeclared/", "-9999", "--nodata")
+    test_eq(typed(good_folder + " --nodata -9999").code, 0)
+    refused("a band that is not there, to learn from", pretrain("tagged --bands VH"),
+            "tagged/", "has no band 'VH'")
+    for k, names in enumerate((("VV", "VH"), ("VV", "VH"), ("HH", "HV"))):
+        write_scene(place / f"mixed/{k}.tif", even().repeat(2, 0) + k, names=names,
+                    tags={"unit": "intensity"})
+    refused("one image of other bands among those that are named", pretrain("mixed"),
+            "mixed/2.tif", "HH, HV")
 
 
 def test_one_kind_to_a_folder():
@@ -671,6 +730,88 @@ def test_labels():
     )
 
 
+def test_numbers_of_classes():
+    weights()
+    pairs("many")
+    rows = [f"{k},c{k}\n" for k in range(300)]
+    (place / "many/legend.csv").write_text("value,class\n" + "".join(rows))
+    line = "probe w.safetensors many --task landcover --size 32"
+    refused("more classes than fit", line, "many/legend.csv: 300 classes, and 255 fit")
+    (place / "many/legend.csv").write_text("value,class\n0,a\none,b\n")
+    refused("a word where a class number belongs", line, "many/legend.csv, line 3")
+
+
+def test_archives():
+    import hashlib
+    import tarfile
+    import zipfile
+
+
+    def fetch(name, path=None):
+        "Write a list of archives; return the call that fetches them."
+        lines = []
+        for file in (name, *([path] if path else [])):
+            checksum = hashlib.sha256((place / file).read_bytes()).hexdigest()
+            lines.append(f"{checksum} file://{place / file}\n")
+        (place / "list.txt").write_text("".join(lines))
+        return f"tiles fetch list.txt --out got_{name}"
+
+
+    (place / "a.txt").write_text("1")
+    with tarfile.open(place / "link.tar", "w") as f:
+        link = tarfile.TarInfo("home")
+        link.type, link.linkname = tarfile.SYMTYPE, "/home"
+        f.addfile(link)
+    with zipfile.ZipFile(place / "up.zip", "w") as f:
+        f.writestr("../up.txt", "1")
+    for name in ("two.zip", "empty.zip"):
+        with zipfile.ZipFile(place / name, "w") as f:
+            if name == "two.zip":
+                f.writestr("b.txt", "1")
+    with tarfile.open(place / "two.tar", "w") as f:
+        f.add(place / "a.txt", "a.txt")
+    for what, name, says in (
+            ("a link in an archive", "link.tar", "its member 'home' is no plain file"),
+            ("an archive that climbs out of its folder", "up.zip", "points outside"),
+            ("an archive without a file", "empty.zip", "there is no file in it")):
+        stopped(what, fetch(name), name, says, same=False)
+    assert not (place / "up.txt").exists()
+    refused("two archives that unpack to one place", fetch("two.zip", "two.tar"),
+            "list.txt: line 2: a second file two.tar, or one in its place")
+
+
+def test_stores():
+    for k in range(4):
+        rng = np.random.default_rng(k)
+        blocks = np.kron(10 ** rng.uniform(-2, 0, (1, 12, 16)), np.ones((8, 8)))
+        x = (rng.gamma(4, 1 / 4, (1, 96, 128)) * blocks).astype("float32")
+        write_scene(place / f"in/{k}.tif", x, names=("VV",), tags={"unit": "intensity"},
+                    origin=(500_000, 5_000_000 + 60_000 * k))
+    build = "tiles build in --out store --size 32 --workers 1"
+    test_eq(typed(build).code, 0)
+    stopped("a scene without a tile to keep", build.replace("32", "64").replace(
+        "--out store", "--out other --unit db"), "in", same=False)
+    shutil.rmtree(place / "other", ignore_errors=True)
+    manifest = place / "store/manifest.parquet"
+    sound = manifest.read_bytes()
+    data = bytearray(sound)
+    data[len(data) // 2] ^= 1
+    manifest.write_bytes(data)
+    refused("one flipped bit in the manifest of a store", "tiles info store",
+            "store/manifest.parquet: damaged", "build the store again")
+    manifest.write_bytes(sound)
+    shard = next((place / "store/shards").glob("*.npy"))
+    data = bytearray(shard.read_bytes())
+    data[-9] ^= 1
+    shard.write_bytes(data)
+    stopped("one flipped bit in a tile (exit code 1)", "tiles verify store",
+            f"shards/{shard.name}, tile", code=1)
+    shutil.move(shard, place / "elsewhere.npy")
+    shard.symlink_to(place / "elsewhere.npy")
+    stopped("a link in place of a shard", "tiles verify store", "this is a link",
+            code=1)
+
+
 def model(name="model", channels=("VV",), change=None):
     "The folder of a model as `di3cl finetune` leaves it, never trained; its words."
     from di3cl.encoder import Encoder
@@ -699,18 +840,6 @@ def scene(name, bands=("VV",), crs="EPSG:32632", x=None, **kw):
 
 def predict(name, *more):
     return " ".join(["predict", name, "map.tif --model model --device cpu", *more])
-
-
-def stopped(what, line, *says):
-    "As `refused`, where something is told, or drawn as a bar, before the last line."
-    before = tree()
-    got = typed(line)
-    last = got.err.replace("\r", "\n").strip().splitlines()[-1]
-    assert got.code == 2 and "Traceback" not in got.err, (got.code, got.err)
-    for s in says:
-        assert s in last, (s, last)
-    test_eq(tree(), before)
-    add_row(what, line, last, got.code)
 
 
 def test_scenes_that_cannot_be_mapped():
@@ -766,7 +895,7 @@ def test_what_happens_meanwhile():
         got = typed(predict("s.tif"))
     line = got.err.replace("\r", "\n").strip().splitlines()[-1]
     assert "s.tif: was changed while it was read: start again" in line
-    add_row("a scene that somebody replaces meanwhile", predict("s.tif"), line, got.code)
+    add_row("a scene that somebody replaces meanwhile", predict("s.tif"), line, 2)
     with meanwhile(lambda: (place / "map.tif").write_text("precious")):
         got = typed(predict("s2.tif"))
     line = got.err.replace("\r", "\n").strip().splitlines()[-1]
@@ -794,13 +923,11 @@ def test_models_that_are_none():
             meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
         meta |= {k: json.dumps(json.loads(meta[k]) | v if isinstance(v, dict) else v)
                  for k, v in words.items()}
-        meta.pop("seal")
-        meta = {k: meta[k] for k in ("format", *sorted(set(meta) - {"format"}, key=ORDER))}
+        meta = {k: meta[k] for k in ("format", *_LABEL)}
         data = save(state, meta | dict(seal=_seal([*meta.values()])))
         (place / "model" / MODEL).write_bytes(data)
 
 
-    ORDER = [*_LABEL].index
     for what, says, words in (
             ("a label that asks for a download", "weights",
              dict(encoder=dict(weights="imagenet"))),
@@ -823,8 +950,8 @@ def test_models_that_are_none():
 
 def test_what_fails_after_the_training_costs_no_model():
     pairs("water")
-    line = ("finetune water --task water --weights random --arch resnet10 --out trained "
-        "--size 32 --crop 32 --steps 2 --batch 2 --width 32 --device cpu")
+    line = ("finetune water --task water --weights random --arch resnet10 --size 32 "
+        "--crop 32 --steps 2 --batch 2 --width 32 --device cpu --out trained")
     with mock.patch("di3cl.tasks.finetune.tally",
                     side_effect=OSError(28, "No space left on device", "trained")):
         got = typed(line)
@@ -837,7 +964,8 @@ def test_what_fails_after_the_training_costs_no_model():
     test_eq(typed(line).code, 0)
     for path in place.glob("map.tif*"):
         path.unlink()
-    add_row("a full disk after the training (the model stays)", "finetune water", last, 2)
+    what = "a full disk after the training (the model stays)"
+    add_row(what, "finetune water", last, 2)
 
 
 def test_outputs():
@@ -874,6 +1002,16 @@ def test_outputs():
     to("going on with nothing", "new --resume", why, "Start it without --resume")
     why = "used/config.json: damaged"
     to("going on with a damaged record", "used --resume", why, "Start another")
+
+
+def test_going_on_with_other_data():
+    good("swapped", tags={"unit": "dB"})
+    run = pretrain("swapped").replace("--out run", "--out begun")
+    test_eq(typed(run).code, 0)
+    for a, b in (("00", "x"), ("01", "00"), ("x", "01")):
+        (place / f"swapped/{a}.tif").rename(place / f"swapped/{b}.tif")
+    stopped("going on after two images changed places", run + " --resume",
+            "begun: the data are not those that it was started with", same=False)
 
 
 def test_ctrl_c_keeps_the_checkpoint():
