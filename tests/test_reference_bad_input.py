@@ -385,13 +385,14 @@ def test_what_is_declared():
     refused("-9999 dB, and no tag says that it is nodata", pretrain("undeclared"),
             "undeclared/", "-9999", "--nodata")
     test_eq(typed(good_folder + " --nodata -9999").code, 0)
-    refused("a band that is not there, to learn from", pretrain("tagged --bands VH"),
-            "tagged/", "has no band 'VH'")
+    good("one", 6, tags={"unit": "dB"})
+    refused("a band that is not there, to learn from", pretrain("one --bands VH"),
+            "one/", "has no band 'VH'")
     for k, names in enumerate((("VV", "VH"), ("VV", "VH"), ("HH", "HV"))):
         write_scene(place / f"mixed/{k}.tif", even().repeat(2, 0) + k, names=names,
                     tags={"unit": "intensity"})
     refused("one image of other bands among those that are named", pretrain("mixed"),
-            "mixed/2.tif", "HH, HV")
+            "mixed: images of different kinds. 2.tif", "named HH, HV")
 
 
 def test_one_kind_to_a_folder():
@@ -951,7 +952,7 @@ def test_models_that_are_none():
 def test_what_fails_after_the_training_costs_no_model():
     pairs("water")
     line = ("finetune water --task water --weights random --arch resnet10 --size 32 "
-        "--crop 32 --steps 2 --batch 2 --width 32 --device cpu --out trained")
+        "--crop 32 --steps 10 --batch 2 --width 32 --device cpu --out trained")
     with mock.patch("di3cl.tasks.finetune.tally",
                     side_effect=OSError(28, "No space left on device", "trained")):
         got = typed(line)
