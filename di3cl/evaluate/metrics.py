@@ -7,9 +7,9 @@ Docs: https://di3cl.github.io/di3cl/library/evaluate/metrics.html.md"""
 # %% auto #0
 __all__ = ['tile_confusions', 'confusion_matrix', 'segmentation_report',
            'show_confusion', 'dilate', 'MatchScores', 'buffered_counts', 'match_scores',
-           'buffered_scores', 'skeleton', 'connectivity_counts', 'connectivity',
-           'boundary_map', 'boundary_counts', 'boundary_f1', 'Interval',
-           'bootstrap_interval', 'bootstrap_gain']
+           'buffered_scores', 'connectivity_counts', 'connectivity', 'boundary_map',
+           'boundary_counts', 'boundary_f1', 'Interval', 'bootstrap_interval',
+           'bootstrap_gain']
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #0349eb36
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fastcore.basics import AttrDict
 from scipy import ndimage
-from skimage.morphology import isotropic_dilation, thin
+from skimage.morphology import isotropic_dilation
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch.nn import functional as F
 
@@ -149,13 +149,6 @@ def _grow(mask, radius):    # (H, W) array
     return isotropic_dilation(mask, radius) if mask.any() else mask
 
 
-def _by_tile(change, mask):    # (H, W) array -> (H, W) array; (..., H, W) tensor
-    "Change a mask tile by tile, on the CPU."
-    tiles = mask.reshape(-1, *mask.shape[-2:]).cpu().numpy()
-    changed = np.stack([change(tile) for tile in tiles])
-    return torch.from_numpy(changed).view(mask.shape).to(mask.device)
-
-
 def dilate(
     mask,      # (..., H, W) bool
     radius,    # pixels, Euclidean, >= 0
@@ -164,7 +157,9 @@ def dilate(
     if radius < 0:
         raise ValueError(
             f"a tolerance is a distance in pixels, 0 or more, not {radius}")
-    return _by_tile(lambda tile: _grow(tile, radius), mask)
+    tiles = mask.reshape(-1, *mask.shape[-2:]).cpu().numpy()
+    grown = np.stack([_grow(tile, radius) for tile in tiles])
+    return torch.from_numpy(grown).view(mask.shape).to(mask.device)
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #f1641c18
 class MatchScores(NamedTuple):
@@ -225,15 +220,6 @@ def buffered_scores(
 ):
     "Score road masks within `tolerance`, over all tiles given: MatchScores."
     return match_scores(buffered_counts(truth, prediction, tolerance, valid))
-
-# %% ../../nbs/library/evaluate/metrics.ipynb #74ea3b76
-def skeleton(
-    mask,    # (..., H, W) bool
-):
-    """Thin shapes to centre lines one pixel wide, keeping every piece and every hole.
-
-    Source: Guo & Hall 1989, as scikit-image has it."""
-    return _by_tile(thin, mask)
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #44454fca
 def _pieces(mask):    # (H, W) array

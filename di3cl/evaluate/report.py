@@ -273,6 +273,7 @@ def probe_report(
         patch_classes=patch_classes, rows=rows, gains=gains)
     report["notes"] = [*labelled.notes, *_notes(report)]
     if out:
+        check_new_file(out)      # nobody made one meanwhile
         write_atomic(out, (json.dumps(report, indent=1) + "\n").encode())
     return report
 
