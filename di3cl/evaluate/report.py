@@ -78,8 +78,7 @@ def _match_channels(channels, labelled):
     "Read the tiles in the order of these names; raise if theirs say something else."
     names = labelled.names or (None,) * labelled.channels
     same = sorted(channels) == sorted(labelled.names or ())
-    named = ",".join(channels) if same else None
-    bands = pick_bands(labelled.source, names, channels, named)
+    bands = pick_bands(labelled.source, names, channels, channels if same else None)
     order = [band - 1 for band in bands]
     if order != sorted(order):
         labelled.reorder(order)
