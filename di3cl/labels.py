@@ -51,12 +51,9 @@ class Task(NamedTuple):
     classes: tuple           # names; label k is classes[k]
     palette: tuple           # a colour each
 
-def _yes_or_no(name, no):
-    "The task of telling one class of the simulator from all others."
-    return Task(name, (no, name), ("#d9d4c5", PALETTE[CLASSES.index(name)]))
-
 TASKS = dict(landcover=Task("landcover", tuple(CLASSES), tuple(PALETTE)),
-             water=_yes_or_no("water", "land"), road=_yes_or_no("road", "other"))
+             water=Task("water", ("land", "water"), ("#d9d4c5", PALETTE[0])),
+             road=Task("road", ("other", "road"), ("#d9d4c5", PALETTE[5])))
 
 # %% ../nbs/library/data/labels.ipynb #2d114187
 _LAYOUT = re.compile("(?s)(?:(train|val|test)/)?(?:(images|masks|labels)/)?"
@@ -77,7 +74,8 @@ def find_pairs(folder):  # of images and masks
         raise SarError(
             f"{folder}: {len(odd)} of {len(found)} names are without a partner or have "
             f"two (image: {images}; mask: {masks}). Put pairs of equal names into "
-            "images/ and masks/, or x_mask.tif beside x.tif")
+            "images/ and masks/, or x_mask.tif beside x.tif, and other rasters "
+            "elsewhere")
     parts = {part for part, _ in found}
     if not parts & {"train", ""}:
         raise SarError(f"{folder}: has {' and '.join(sorted(parts))}, but no train: "
@@ -483,6 +481,9 @@ def _folder_labels(folder, task, size, **declared):
         (reader.unlabelled, "tiles without any label left out")) if n]
     for note in notes:
         _log.warning(f"{folder}: {note}")
+    if (n := sum(not header.placed for header, _ in found.values())) > 1:
+        notes.append(f"{n} images have no place on earth: each counts as ground of its "
+                     "own")
     files = [(path.relative_to(folder), content_hash(path))
              for k in found for path in reader.pairs[k][:2]]
     fingerprint = short_hash(task.name, size, reader.kind, legend.index,
@@ -610,12 +611,12 @@ def _worth(train, held):     # (K,) pixels of each class
     return -untaught, float((torch.minimum(a, b) / torch.maximum(a, b)).nanmean())
 
 # %% ../nbs/library/data/labels.ipynb #02905c0e
-def _by_place(place, share, generator, tries=20):
+def _by_place(place, share, generator):
     "[(train, held)] as masks: whole places, drawn at random."
     places = place.unique()
     n = min(max(1, round(share * len(places))), len(places) - 1)
     ways = []
-    for _ in range(tries):
+    for _ in range(20):
         order = torch.randperm(len(places), generator=generator)
         held = torch.isin(place, places[order[:n]])
         ways.append((~held, held))
@@ -646,8 +647,7 @@ def few(labelled,  # a Labelled
         has = counts[:, c].nonzero().flatten().tolist()
         if has and not set(has) & set(first):
             first.append(has[0])
-    rest = [k for k in range(len(ids)) if k not in first]
-    return order[first + rest][:n].tolist()
+    return order[[*dict.fromkeys([*first, *range(len(ids))])]][:n].tolist()
 
 def _how_many(labels, there):
     "How many tiles `labels` means, of those that are there."
