@@ -129,7 +129,7 @@ class _Row(BaseModel):
     "A line of a legend.csv."
     model_config = ConfigDict(str_strip_whitespace=True)
     value: int
-    name: str = Field(alias="class", min_length=1)
+    name: str = Field(alias="class", min_length=1, max_length=200)
     colour: Annotated[str, AfterValidator(_colour)] = ""
 
 def _read_rows(path):

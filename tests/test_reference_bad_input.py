@@ -634,7 +634,7 @@ def test_weights_that_are_none():
         "weights of another architecture than their label says",
         ask("other.safetensors"),
         "other.safetensors",
-        "not a resnet10 with 1 channels",
+        "not the network on its label",
         "layer1.0.conv1.weight",
     )
     refused(
@@ -653,8 +653,8 @@ def test_weights_that_do_not_fit_the_data():
     refused(
         "images with other channels than the weights expect",
         "probe w.safetensors two --task water --size 32",
-        "w.safetensors expects 1 channel(s) (VV)",
-        "two has 2",
+        "two: has band 1, band 2, and the model takes VV",
+        "choose with --bands",
     )
     refused(
         "images in a unit that leads to no other",
