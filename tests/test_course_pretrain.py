@@ -311,7 +311,9 @@ def test_a_checkpoint_of_a_longer_run_is_refused():
     micro(short, pairs=16)
     micro(long, pairs=24)
     last_of(short).write_bytes(last_of(long).read_bytes())
-    with expect_fail(SarError, contains="its checkpoint is of step 3, and the run has 2"):
+    with expect_fail(
+        SarError, contains="its checkpoint is of step 3, and the run has 2"
+    ):
         micro(short, resume=True, pairs=16)
 
 

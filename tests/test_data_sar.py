@@ -242,7 +242,9 @@ def test_names_of_bands_are_taken_literally_and_must_be_one():
     x = np.arange(3, dtype="float32")[:, None, None].repeat(8, 1).repeat(8, 2)
     path = write_raster(folder / "odd.tif", x, after=names("2", "a, b", ""))
     for bands, want in ((2, 1), ("2", 0), ("a, b", 1), (["a, b"], 1), ("3", 2)):
-        test_eq(read_sar(path, unit="digital", bands=bands).data.unique().tolist(), [want])
+        test_eq(
+            read_sar(path, unit="digital", bands=bands).data.unique().tolist(), [want]
+        )
     test_is(read_sar(path, unit="digital").names, None)
     test_eq(read_sar(path, unit="digital", bands=[1, 2]).names, ("2", "a, b"))
     path = write_raster(folder / "twice.tif", x, after=names("VV", "VV", "VH"))

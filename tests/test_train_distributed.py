@@ -44,7 +44,7 @@ with process_group(torch.device("cpu")) as device:
     mean = average(torch.tensor(float(rank() + 1))).item()
     answer = rank(), world_size(), rows, mean, broadcast(f"from {rank()}")
     open(f"{sys.argv[1]}/{rank()}.json", "w").write(json.dumps(answer))
-print(world_size())
+print(world_size(), end=" ")
 if answer[0]:
     sys.exit("process 1 has had enough")
 """
