@@ -396,7 +396,8 @@ class Preprocess:
                            f"not {self.channels}")
         for k in ("mean", "std", "clip"):
             numbers = getattr(self, k)
-            if not all(isinstance(v, Real) and abs(v) <= 1e18 for v in numbers):
+            plain = all(isinstance(v, Real) and type(v) is not bool for v in numbers)
+            if not plain or any(not abs(v) <= 1e18 for v in numbers):
                 raise SarError(f"{k} must be of finite numbers, not {numbers}: was "
                                "something in the data it was fitted to not a number?")
         if not len(self.mean) == len(self.std) == len(self.channels) > 0:

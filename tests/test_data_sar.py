@@ -601,6 +601,7 @@ def test_preprocess_must_make_sense():
                       (two, "std must be of finite numbers"),
                       (dict(clip=(1, -1)), "lo < hi"), (dict(channels=()), "one mean"),
                       (dict(mean=(math.nan,)), "mean must be of finite numbers, not"),
+                      (dict(mean=(True,)), "mean must be of finite numbers, not"),
                       (dict(mean=("0",)), "finite numbers"),
                       (dict(mean=(None,)), "finite numbers"),
                       (dict(clip=(-math.inf, 1)), "clip must be of finite numbers"),
