@@ -281,47 +281,6 @@ def test_no_seam_shows_where_tiles_begin_or_end():
     assert steps(hard, torch.arange(191, n - 1, 192)) > 1.2          # the test can fail
 
 
-def test_bands_are_picked_by_name_and_strangers_refused():
-    spoken = {"VV": "VV", "Sigma0_VH_db": "VH", "gamma hh": "HH", "band1": None,
-              None: None, "VV/VH": None, "SHV2A": None}
-    for name, want in spoken.items():
-        test_eq(polarisation(name), want)
-    two, copied = ("VV", "VH"), ("VV",) * 3
-    snap = ("Sigma0_VH_db", "Sigma0_VV_db", "DEM")
-    good = (
-        (two, two, None, [1, 2]), (two, ("VH",), "VH", [2]), (two, ("VH",), "2", [2]),
-        (("VH", "VV"), two, "2,1", [2, 1]), (("VH", "VV"), two, [2, 1], [2, 1]),
-        (("VH", "VV"), two, "VV, VH", [2, 1]), (("VH", "VV"), ("VV",), 2, [2]),
-        ((None,), ("VV",), None, [1]), (("Band 1",), ("VV",), None, [1]),
-        (("HH",), ("VV",), "1", [1]), ((None,), copied, None, [1]),
-        ((None,) * 3, copied, None, [1, 2, 3]), (("VV",), ("band1",), None, [1]),
-        (("a_vv", "a_vh"), ("VH",), "vh", [2]), (snap, two, "vv,Sigma0_VH_db", [2, 1]),
-        (("C11", "C22"), ("c11", "c22"), None, [1, 2]))
-    for names, channels, bands, want in good:
-        test_eq(pick_bands("s.tif", names, channels, bands), want)
-    bad = (
-        (two, ("VH",), None, "s.tif: has VV, VH, and the model takes VH: choose with"),
-        (("VH",), ("VV",), None, "its VH is not the VV"),
-        (("VH", "VV"), two, None, "its VH is not the VV"),
-        (two, ("VV",), "HH", "no single band is 'HH' among VV, VH"),
-        (two, ("VV",), "3", "no single band is '3'"),
-        (two, ("VV",), "0", "no single band is '0'"),
-        (two, ("VV",), "1,2", "the model takes VV"),
-        (two, ("VV",), "", "no single band is ''"),
-        (("C22", "C11"), ("C11", "C22"), None, "its C22 is not the C11"),
-        (("DEM",), ("VV",), None, "its DEM is not the VV"),
-        (("VV",), ("grey",), None, "its VV is not the grey"),
-        (("a_VV", "b_VV"), ("VV",), "VV", "no single band is 'VV' among a_VV, b_VV"),
-        ((None,) * 4, two, None, "has band 1, band 2, band 3, band 4"))
-    for names, channels, bands, why in bad:
-        test_fail(lambda: pick_bands("s.tif", names, channels, bands), contains=why)
-    # nobody can tell: it is said
-    for names, channels in (((None,) * 2, two), (two, ("band1", "band2"))):
-        with heard() as lines:
-            pick_bands("s.tif", names, channels)
-        assert "s.tif: its bands" in lines[0] and "in this order" in lines[0]
-
-
 def test_addresses_lead_to_their_files():
     d = fresh()
     at = {"{}": "a.tif", "file://{}": "a.tif", "/vsigzip/{}": "b.tif.gz",

@@ -38,9 +38,8 @@ from .probe import (
     image_statistics, keep_common, predict_patches, PROBES)
 from ..files import SarError, check_new_file, write_atomic
 from ..labels import IGNORE, by_group, few, open_labels, split
-from ..sar import Preprocess, show, to_unit
+from ..sar import Preprocess, pick_bands, show, to_unit
 from ..scenes import TEST_START
-from ..tasks.predict import pick_bands
 from ..train.devices import pick_device
 from ..weights import load
 
