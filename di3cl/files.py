@@ -6,10 +6,10 @@ Docs: https://di3cl.github.io/di3cl/library/data/files.html.md"""
 
 # %% auto #0
 __all__ = ['DRIVERS', 'DAMAGED', 'HARMLESS', 'GDAL', 'GDAL_ERRORS', 'SarError',
-           'UnitError', 'NoDataError', 'is_address', 'open_raster', 'Header',
-           'value_bands', 'read_header', 'walk', 'content_hash', 'change_stamp',
-           'write_atomic', 'load_cache', 'save_cache', 'exclusive', 'check_new_file',
-           'check_new_folder']
+           'UnitError', 'NoDataError', 'check_file', 'is_address', 'open_raster',
+           'Header', 'value_bands', 'read_header', 'walk', 'content_hash',
+           'change_stamp', 'write_atomic', 'load_cache', 'save_cache', 'exclusive',
+           'check_new_file', 'check_new_folder']
 
 # %% ../nbs/library/data/files.ipynb #3360b0fe
 import gzip
@@ -73,6 +73,12 @@ def _why_no_file(path):
         return "you may not read this file; change its permissions"
     return ""
 
+def check_file(path,             # that shall be read
+               kind=SarError):   # of error
+    "Raise unless this is a regular file, with something in it, that may be read."
+    if why := _why_no_file(path):
+        raise kind(f"{path}: {why}")
+
 # %% ../nbs/library/data/files.ipynb #5cbc4e4d
 def is_address(path):  # what somebody gave for a raster
     "Is this an address that GDAL resolves, and not the path of a local file?"
@@ -85,8 +91,7 @@ def _open(path, drivers):
     "The open dataset; no other format is tried."
     if is_address(path):
         return DatasetReader(str(path), driver=drivers)
-    if why := _why_no_file(path):
-        raise SarError(f"{path}: {why}")
+    check_file(path)
     _check_beside(Path(path))
     # the name of a file may look like an address: with its folder it does not
     return DatasetReader(os.path.abspath(path) if ":" in str(path) else Path(path),
@@ -362,8 +367,7 @@ def _unreadable(e):
 # %% ../nbs/library/data/files.ipynb #7e2399e5
 def content_hash(path):  # of a regular file
     "16 hexadecimal digits of its size and its first, middle and last 64 KiB."
-    if why := _why_no_file(path):
-        raise SarError(f"{path}: {why}")
+    check_file(path)
     with open(path, "rb") as f:
         size = os.path.getsize(path)
         digest = hashlib.sha256(b"%d" % size)

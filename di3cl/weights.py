@@ -29,7 +29,7 @@ from safetensors.torch import save
 
 import di3cl
 from .encoder import ARCHS, Encoder, misfit
-from .files import SarError, _why_no_file, write_atomic
+from .files import SarError, check_file, write_atomic
 from .sar import Preprocess
 
 # %% ../nbs/library/train/weights.ipynb #b61b86cf
@@ -125,8 +125,7 @@ def save_weights(model,          # a DI3CL (its online encoder is kept) or an En
 # %% ../nbs/library/train/weights.ipynb #7addf4ac
 def open_safetensors(path):  # of the file
     "Open a safetensors file; raise `WeightsError`, in one line, if it is none."
-    if why := _why_no_file(path):
-        raise WeightsError(f"{path}: {why}")
+    check_file(path, WeightsError)
     try:
         return safe_open(path, "pt")
     except SafetensorError as e:
