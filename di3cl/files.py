@@ -6,10 +6,10 @@ Docs: https://di3cl.github.io/di3cl/library/data/files.html.md"""
 
 # %% auto #0
 __all__ = ['DRIVERS', 'DAMAGED', 'HARMLESS', 'GDAL', 'GDAL_ERRORS', 'SarError',
-           'UnitError', 'NoDataError', 'check_file', 'is_address', 'open_raster',
-           'Header', 'value_bands', 'read_header', 'walk', 'content_hash',
-           'change_stamp', 'write_atomic', 'load_cache', 'save_cache', 'exclusive',
-           'check_new_file', 'check_new_folder']
+           'UnitError', 'NoDataError', 'explain', 'check_file', 'is_address',
+           'open_raster', 'Header', 'value_bands', 'read_header', 'walk',
+           'content_hash', 'change_stamp', 'write_atomic', 'load_cache', 'save_cache',
+           'exclusive', 'check_new_file', 'check_new_folder']
 
 # %% ../nbs/library/data/files.ipynb #3360b0fe
 import gzip
@@ -34,6 +34,7 @@ from affine import Affine
 from fastcore.basics import patch
 from fastcore.xdg import xdg_cache_home
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
@@ -51,6 +52,27 @@ class UnitError(SarError):
 
 class NoDataError(SarError):
     "A window of a sound raster in which no pixel is valid."
+
+# %% ../nbs/library/data/files.ipynb #49f2c012
+def explain(error,       # pydantic's ValidationError, or any other
+            known=()):   # names of the settings that there are
+    "What is wrong with some settings, in one line; the text of any other error."
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(_explain_one(wrong, known) for wrong in error.errors()[:3])
+
+def _explain_one(wrong, known):
+    "One of pydantic's findings, beginning with the name of the setting."
+    name = ".".join(map(str, wrong["loc"]))
+    if wrong["type"] == "value_error":            # one of our own
+        return f"{name}: {wrong['ctx']['error']}".removeprefix(": ")
+    if wrong["type"] == "missing":
+        return f"{name} is missing"
+    if wrong["type"] == "unexpected_keyword_argument":
+        there = f"; there are {', '.join(known)}" if known else ""
+        return f"there is no setting {name}{there}"
+    said = re.sub(r"^\w+(?= should)", name, wrong["msg"])
+    return f"{said}, not {wrong['input']!r:.60}"
 
 # %% ../nbs/library/data/files.ipynb #7bcd46a2
 DRIVERS = ("GTiff ENVI PNG JPEG JP2OpenJPEG BMP HFA EHdr NITF COSAR CEOS SAR_CEOS "

@@ -33,14 +33,13 @@ from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from .files import (
-    NoDataError, SarError, UnitError, content_hash, open_raster, read_header,
+    NoDataError, SarError, UnitError, content_hash, explain, open_raster, read_header,
     value_bands)
 from .sar import never_written, pixel_window, read_sar
 from .scenes import CLASSES, PALETTE, TEST_START, simulate
 from .tiles import (
     as_grey, check_below_test, check_same_kind, fill_invalid, find_images,
     pad_mirrored, short_hash)
-from .train.config import explain
 
 # %% ../nbs/library/data/labels.ipynb #2c0eeb9a
 IGNORE = 255                 # the label of a pixel whose truth is not known

@@ -5,6 +5,32 @@ from di3cl.files import *
 
 
 
+def test_what_pydantic_finds_is_said_in_one_line():
+    from typing import Literal
+
+    from fastcore.test import test_eq
+    from pydantic import BaseModel
+
+
+    class Ground(BaseModel):
+        looks: int
+        unit: Literal["db", "digital"]
+
+
+    for words, why in (
+        (dict(unit="db"), "looks is missing"),
+        (dict(looks=1, unit="dB"), "'db' or 'digital', not 'dB'"),
+        (dict(looks="x" * 99, unit="db"), "looks should be a valid integer"),
+        (dict(looks="a"), "parse string as an integer, not 'a'; unit is"),
+    ):
+        try:
+            Ground(**words)
+        except ValueError as e:
+            said = explain(e)
+        assert why in said and "\n" not in said and len(said) < 160, said
+    test_eq(explain(OSError("no room")), "no room")
+
+
 import logging
 import os
 import tempfile

@@ -25,9 +25,10 @@ FLOORS = [   # from the ground up; a room is a module, or a wing with all its mo
     "sar encoder losses",
     "scenes views weights",
     "store instances contours",
-    "tiles model explore",
-    "train sarsense labels",
-    "tasks evaluate pretrain",
+    "tiles labels model explore",
+    "train sarsense",
+    "evaluate pretrain",
+    "tasks",
     "cli demo",
 ]
 

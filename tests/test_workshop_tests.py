@@ -91,6 +91,7 @@ def test_a_process_apart_computes_and_is_killed():
 import tempfile
 import time
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,7 @@ def trial(path, name, sound=None):
             return "a window is no part of the whole"
     return "read"
 
+@lru_cache          # asked once, by the test and by the picture
 def fuzz(n, seed):
     "Damage n files and read them: {(kind, outcome): number}; and the failures."
     rng, files = np.random.default_rng(seed), sound_files()

@@ -27,10 +27,10 @@ from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeFloat
 from pydantic import PositiveFloat, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from ..files import Header, SarError, content_hash, is_address, read_header
+from ..files import (
+    Header, SarError, content_hash, explain, is_address, read_header)
 from ..sar import POLARISATION, polarisation
 from ..tiles import find_images
-from ..train.config import explain
 
 # %% ../../nbs/library/sarsense/sources.ipynb #c8914cb3
 Share = Annotated[float, Field(ge=0, le=1)]

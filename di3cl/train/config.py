@@ -7,12 +7,11 @@ Docs: https://di3cl.github.io/di3cl/library/train/config.html.md"""
 
 # %% auto #0
 __all__ = ['Arch', 'Share', 'Lag', 'Weights', 'Unit', 'Bands', 'PRESETS', 'Decoder',
-           'Width', 'Part', 'Config', 'make_config', 'explain', 'read_config',
-           'format_config', 'FinetuneConfig', 'make_finetune_config']
+           'Width', 'Part', 'Config', 'make_config', 'read_config', 'format_config',
+           'FinetuneConfig', 'make_finetune_config']
 
 # %% ../../nbs/library/train/config.ipynb #1d206f07
 import json
-import re
 import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -23,7 +22,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic import model_validator, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from ..files import SarError
+from ..files import SarError, explain
 
 # %% ../../nbs/library/train/config.ipynb #49f2c001
 Arch = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
@@ -123,27 +122,6 @@ def make_config(preset="tiny",   # "tiny" | "small" | "paper"
         return Config(**asdict(PRESETS[preset]) | overrides)
     except ValidationError as e:
         raise SarError(f"settings: {explain(e, asdict(PRESETS[preset]))}") from e
-
-# %% ../../nbs/library/train/config.ipynb #49f2c012
-def explain(error,       # pydantic's ValidationError, or any other
-            known=()):   # names of the settings that there are
-    "What is wrong with some settings, in one line; the text of any other error."
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(_explain_one(wrong, known) for wrong in error.errors()[:3])
-
-def _explain_one(wrong, known):
-    "One of pydantic's findings, beginning with the name of the setting."
-    name = ".".join(map(str, wrong["loc"]))
-    if wrong["type"] == "value_error":            # one of our own
-        return f"{name}: {wrong['ctx']['error']}".removeprefix(": ")
-    if wrong["type"] == "missing":
-        return f"{name} is missing"
-    if wrong["type"] == "unexpected_keyword_argument":
-        there = f"; there are {', '.join(known)}" if known else ""
-        return f"there is no setting {name}{there}"
-    said = re.sub(r"^\w+(?= should)", name, wrong["msg"])
-    return f"{said}, not {wrong['input']!r:.60}"
 
 # %% ../../nbs/library/train/config.ipynb #49f2c008
 def read_config(path,            # a TOML file, one setting a line

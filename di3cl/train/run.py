@@ -45,10 +45,11 @@ from safetensors.torch import save
 
 import di3cl
 from ..encoder import gather, misfit
-from ..files import SarError, check_new_folder, exclusive, write_atomic
+from ..files import (
+    SarError, check_new_folder, exclusive, explain, write_atomic)
 from ..losses import unit_vectors
 from ..sar import Preprocess
-from .config import Config, Unit, explain, format_config
+from .config import Config, Unit, format_config
 from .distributed import average, broadcast, rank, world_size
 from ..weights import digest
 
