@@ -541,59 +541,6 @@ def halfway(act):
     test_eq(then, [])
 
 
-def test_what_changes_meanwhile_is_noticed():
-    d = fresh()
-    m, out, names = a_model(d / "m"), d / "o.tif", ["m", "o.tif"]
-    envi = dict(driver="ENVI", names=("VV",), tags=dict(unit="db"))
-
-
-    def archive(path):
-        "A scene in a zip."
-        with zipfile.ZipFile(path, "w") as z:
-            z.write(a_scene(fresh() / "s.tif"), "s.tif")
-        return f"/vsizip/{path}/s.tif"
-
-
-    # replaced whole, its header only, an archive around it
-    scenes = {a_scene(d / "s.tif"): lambda: a_scene(d / "s.tif"),
-              a_scene(d / "e.bin", driver="ENVI"): (d / "e.hdr").touch,
-              archive(d / "z.zip"): lambda: archive(d / "z.zip"),
-              a_scene(d / "g.tif"): (d / "g.tif").unlink}
-    before = sorted(d.iterdir())
-    for scene, act in scenes.items():
-        with halfway(act):
-            test_fail(lambda: predict(scene, out, m, unit="db", **SMALL),
-                      contains="" if "g.tif" in str(scene) else f"{scene}: was changed")
-    before.remove(d / "g.tif")
-    test_eq(sorted(d.iterdir()), before)
-    # an output that comes to lie there
-    outputs = dict(probabilities=d / "p.tif", vector=d / "v.gpkg", picture=d / "p.png")
-    for late in (out, d / "o.tif.aux.xml", *outputs.values()):
-        with halfway(lambda: late.write_text("precious")):
-            test_fail(lambda: predict(d / "s.tif", out, m, **outputs, **SMALL),
-                      contains=f"{late.name}: exists already")
-        test_eq(late.read_text(), "precious")
-        late.unlink()
-        test_eq(sorted(d.iterdir()), before)
-
-
-def test_a_picture_that_fails_costs_no_map():
-    d = fresh()
-    scene, model = a_scene(d / "s.tif"), network()
-    model.classes = ("$x_$", "a_b^{")
-    m = write_folder(d / "m", model)
-    predict(scene, d / "a.tif", m, picture=d / "a.png", **SMALL)
-    assert plt.imread(d / "a.png").std() > .1
-    with patch("matplotlib.figure.Figure.savefig", side_effect=RuntimeError("no ink")):
-        with heard() as lines:
-            predict(scene, d / "b.tif", m, picture=d / "b.png", **SMALL)
-    assert "b.png: could not be drawn: no ink" in lines[0]
-    names = sorted(q.name for q in d.iterdir())
-    test_eq(names, ["a.png", "a.tif", "a.tif.aux.xml", "b.tif", "b.tif.aux.xml", "m",
-                    "s.tif"])
-    plt.close("all")
-
-
 def test_features_are_the_encoders_own():
     d = fresh()
     m, scene = a_model(d / "m"), a_scene(d / "s.tif", 256, 256, hole=False)
@@ -665,6 +612,59 @@ def test_what_is_shown_lies_on_each_other():
     other = write_scene(d / "o.tif", np.ones((30, 30), "float32"), tags=dict(unit="db"))
     test_fail(lambda: show_prediction(other, map_), contains="the map of another scene")
     test_fail(lambda: show_prediction(scene, scene), contains="names no classes")
+    plt.close("all")
+
+
+def test_what_changes_meanwhile_is_noticed():
+    d = fresh()
+    m, out, names = a_model(d / "m"), d / "o.tif", ["m", "o.tif"]
+    envi = dict(driver="ENVI", names=("VV",), tags=dict(unit="db"))
+
+
+    def archive(path):
+        "A scene in a zip."
+        with zipfile.ZipFile(path, "w") as z:
+            z.write(a_scene(fresh() / "s.tif"), "s.tif")
+        return f"/vsizip/{path}/s.tif"
+
+
+    # replaced whole, its header only, an archive around it
+    scenes = {a_scene(d / "s.tif"): lambda: a_scene(d / "s.tif"),
+              a_scene(d / "e.bin", driver="ENVI"): (d / "e.hdr").touch,
+              archive(d / "z.zip"): lambda: archive(d / "z.zip"),
+              a_scene(d / "g.tif"): (d / "g.tif").unlink}
+    before = sorted(d.iterdir())
+    for scene, act in scenes.items():
+        with halfway(act):
+            test_fail(lambda: predict(scene, out, m, unit="db", **SMALL),
+                      contains="" if "g.tif" in str(scene) else f"{scene}: was changed")
+    before.remove(d / "g.tif")
+    test_eq(sorted(d.iterdir()), before)
+    # an output that comes to lie there
+    outputs = dict(probabilities=d / "p.tif", vector=d / "v.gpkg", picture=d / "p.png")
+    for late in (out, d / "o.tif.aux.xml", *outputs.values()):
+        with halfway(lambda: late.write_text("precious")):
+            test_fail(lambda: predict(d / "s.tif", out, m, **outputs, **SMALL),
+                      contains=f"{late.name}: exists already")
+        test_eq(late.read_text(), "precious")
+        late.unlink()
+        test_eq(sorted(d.iterdir()), before)
+
+
+def test_a_picture_that_fails_costs_no_map():
+    d = fresh()
+    scene, model = a_scene(d / "s.tif"), network()
+    model.classes = ("$x_$", "a_b^{")
+    m = write_folder(d / "m", model)
+    predict(scene, d / "a.tif", m, picture=d / "a.png", **SMALL)
+    assert plt.imread(d / "a.png").std() > .1
+    with patch("matplotlib.figure.Figure.savefig", side_effect=RuntimeError("no ink")):
+        with heard() as lines:
+            predict(scene, d / "b.tif", m, picture=d / "b.png", **SMALL)
+    assert "b.png: could not be drawn: no ink" in lines[0]
+    names = sorted(q.name for q in d.iterdir())
+    test_eq(names, ["a.png", "a.tif", "a.tif.aux.xml", "b.tif", "b.tif.aux.xml", "m",
+                    "s.tif"])
     plt.close("all")
 
 
