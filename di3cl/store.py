@@ -16,10 +16,10 @@ __all__ = ['DTYPES', 'COLUMNS', 'SUMS', 'FOLDERS', 'NAME', 'PLANNED', 'LINE', 'p
 import hashlib
 import io
 import json
-import logging
 import os
 import re
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,7 +29,7 @@ from fastcore.basics import patch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm.auto import tqdm
 
-from .files import SarError, write_atomic
+from .files import LOG, SarError, write_atomic
 
 # %% ../nbs/library/data/store.ipynb #56d812bc
 # unit of a store -> what a pixel is on disk, steps a unit
@@ -97,20 +97,18 @@ def place(store,  # folder
     return path
 
 
-def write_file(store,     # folder; made when missing
-               name,      # of the file in it
-               *pieces):  # bytes, one after the other
+def write_file(store,  # folder; made when missing
+               name,   # of the file in it
+               data):  # bytes
     "Write a file whole or not at all; return {name: its SHA-256}, for the list."
-    path, sha = place(store, name), hashlib.sha256()
-    for piece in pieces:
-        sha.update(piece)
+    path = place(store, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, *pieces)
+        write_atomic(path, data)
     except OSError as e:
         raise SarError(f"{path}: cannot write ({e.strerror or e}). What is finished is "
                        "safe; mend that and run the same command again") from e
-    return {name: sha.hexdigest()}
+    return {name: hashlib.sha256(data).hexdigest()}
 
 # %% ../nbs/library/data/store.ipynb #f83fddd5
 PLANNED = "0" * 64     # the checksum of what is not written yet
@@ -199,13 +197,14 @@ def read_table(store,          # folder
     "Return (table, its Notes); raise SarError if it is damaged, or is something else."
     pa, path = _arrow(), Path(store, name)
     data = read_file(store, name, sums)
-    kinds = [schema().field(k).with_nullable(k not in ("shard", "index", "crc"))
-             for k in columns or COLUMNS]
+    names = [*(columns or COLUMNS)]
+    kinds = pa.schema([
+        schema().field(k).with_nullable(k not in ("shard", "index", "crc"))
+        for k in names])
     try:
         with pa.parquet.ParquetFile(pa.BufferReader(data)) as f:
-            table = f.read([k.name for k in kinds])
+            table = f.read(names).select(names).cast(kinds)
             about = f.schema_arrow.metadata[b"di3cl"]
-        table = table.select([k.name for k in kinds]).cast(pa.schema(kinds))
     except Exception as e:
         why = " ".join(str(e).split())[:100]
         raise SarError(f"{path}: damaged ({type(e).__name__}: {why}); "
@@ -219,10 +218,9 @@ def write_shard(store,        # folder
                 rows,         # of the manifest, n dicts; what is left out becomes null
                 notes=None):  # JSON-safe, as `Notes` has them
     "Write a shard, then its part, which makes it count; return {name: checksum}."
-    tiles, header = np.array(tiles), io.BytesIO()
-    about = np.lib.format.header_data_from_array_1_0(tiles)
-    np.lib.format.write_array_header_1_0(header, about)
-    sums = write_file(store, f"shards/{key}.npy", header.getvalue(), tiles)
+    tiles, shard = np.array(tiles), io.BytesIO()
+    np.save(shard, tiles)
+    sums = write_file(store, f"shards/{key}.npy", shard.getbuffer())
     rows = [row | {"shard": key, "index": i, "crc": zlib.crc32(tiles[i])}
             for i, row in enumerate(rows)]
     table = _arrow().Table.from_pylist(rows, schema())
@@ -237,12 +235,11 @@ def create(store,      # a folder; made when missing
     if path.exists():       # what it says is compared with the settings, not the list
         old = _parse(Common, read_file(store, path.name, {}), path)
         old = old.model_dump(mode="json")
-        different = [k for k in old | common if old.get(k) != common.get(k)]
-        if different:
-            was = "; ".join(f"{k} was {old.get(k)}, is {common.get(k)}"
-                            for k in different)
-            raise SarError(f"{store}: a store with other settings is here ({was}). "
-                           "Use those, or name another folder.")
+        other = [f"{k} was {old.get(k)}, is {common.get(k)}" for k in old | common
+                 if old.get(k) != common.get(k)]
+        if other:
+            raise SarError(f"{store}: a store with other settings is here "
+                           f"({'; '.join(other)}). Use those, or name another folder.")
     elif list(Path(store).glob("[!.]*")):
         raise SarError(f"{store}: a folder with other things in it; "
                        "name a new one for the store")
@@ -261,9 +258,6 @@ def read_common(store):  # folder
     return _parse(Common, text, Path(store, "store.json"))
 
 # %% ../nbs/library/data/store.ipynb #72e53eb4
-_log = logging.getLogger("di3cl")
-
-
 def read_manifest(store,          # folder
                   columns=None):  # their names; None: all
     """Return (table, its Notes).
@@ -277,8 +271,8 @@ def read_manifest(store,          # folder
         raise SarError(f"{store}: the store is empty. "
                        f"Build it: di3cl tiles build SOURCE --out {store}")
     table, _ = read_parts(store, parts, sums, columns)
-    _log.warning(f"{store}: an unfinished store, {len(table)} tiles so far, "
-                 "duplicates among them. Finish it: di3cl tiles build")
+    LOG.warning(f"{store}: an unfinished store, {len(table)} tiles so far, "
+                "duplicates among them. Finish it: di3cl tiles build")
     return table, None
 
 
@@ -325,7 +319,7 @@ class StoreTiles:
         kind = repr((self.unit, self.names, self.size)).encode()
         self.fingerprint = hashlib.sha256(self._crc.tobytes() + kind).hexdigest()[:16]
         self.skipped = {}    # number of a damaged tile: why it is
-        self._files = {}     # name of a shard: (open file, where its pixels begin)
+        self._opened = lru_cache(256)(_open_shard)
 
     def __len__(self):
         return len(self._crc)
@@ -343,23 +337,16 @@ def _rows_of(table, split):
 
 def _names(about, table):
     "Return the names of the channels; for any band, the one that all tiles have."
-    kinds = table["polarisation"].unique().to_pylist()
-    one = about.channels == ("any",) and len(kinds) == 1 and kinds != ["unknown"]
-    return tuple(kinds) if one and kinds[0] else about.channels
+    kinds = tuple(table["polarisation"].unique().to_pylist())
+    one = len(kinds) == 1 and all(kinds) and kinds != ("unknown",)
+    return kinds if one and about.channels == ("any",) else about.channels
 
 # %% ../nbs/library/data/store.ipynb #b7e4fb0b
 @patch
 def stored_tile(self: StoreTiles,
                 i):   # its number
     "Return a tile as it is stored; raise OSError or ValueError when it is damaged."
-    key = self._shard[i]
-    if key not in self._files:
-        if len(self._files) >= 256:                       # the oldest makes room
-            self._files.pop(next(iter(self._files)))[0].close()
-        file = open(place(self.store, f"shards/{key}.npy"), "rb")
-        start = 10 + int.from_bytes(file.read(10)[8:], "little")  # after its header
-        self._files[key] = file, start
-    file, start = self._files[key]
+    file, start = self._opened(self.store, self._shard[i])
     tile = np.empty((self.channels, self.stored, self.stored), self.dtype)
     got = os.preadv(file.fileno(), [tile], start + int(self._index[i]) * tile.nbytes)
     if got < tile.nbytes:
@@ -367,6 +354,12 @@ def stored_tile(self: StoreTiles,
     if zlib.crc32(tile) != self._crc[i]:
         raise ValueError("its checksum differs")
     return tile
+
+
+def _open_shard(store, key):
+    "Return (open file, where its pixels begin), of a shard."
+    file = open(place(store, f"shards/{key}.npy"), "rb")
+    return file, 10 + int.from_bytes(file.read(10)[8:], "little")  # after its header
 
 # %% ../nbs/library/data/store.ipynb #0c501b49
 @patch
@@ -407,7 +400,7 @@ def _skip(self: StoreTiles, i, why):
     self.skipped[i] = f"shards/{self._shard[i]}.npy, tile {self._index[i]}: {why}"
     n = len(self.skipped)
     if n <= 10:
-        _log.warning(f"{self.store}: skipped ({n}): {self.skipped[i]}")
+        LOG.warning(f"{self.store}: skipped ({n}): {self.skipped[i]}")
     if n > self.max_bad * len(self):
         raise SarError(f"{self.store}: {n} of {len(self)} tiles are damaged, more than "
                        "max_bad allows. di3cl tiles verify names them")
@@ -419,8 +412,8 @@ def verify(store):   # folder
     Tile -1: the file as a whole, and none of its tiles."""
     tiles, sums, bad = StoreTiles(store, split="all"), read_sums(store), []
     if old := read_common(store).format == 1:
-        _log.warning(f"{store}: made by an earlier version, without {SUMS}: its tiles "
-                     "are checked; store.json and the manifest cannot be")
+        LOG.warning(f"{store}: made by an earlier version, without {SUMS}: its tiles "
+                    "are checked; store.json and the manifest cannot be")
     elif LINE.sub("", place(store, SUMS).read_text("utf8", "replace")):
         bad.append((SUMS, -1, "holds lines that are no checksum of a file"))
     names = {name for name in sums if sums[name]}
