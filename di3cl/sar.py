@@ -13,12 +13,12 @@ __all__ = ['UNITS', 'DB_FLOOR', 'LIMITS', 'POLARISATION', 'NAMELESS', 'HOW',
            'Preprocess', 'polarisation', 'pick_bands']
 
 # %% ../nbs/library/data/sar.ipynb #931fefed
-import logging
 import math
 import operator
 import os
 import re
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import product
 from numbers import Real
@@ -27,12 +27,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastcore.basics import patch
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import WindowError
 from rasterio.windows import Window, intersection
 
 from .files import (
-    NoDataError, SarError, UnitError, open_raster, value_bands)
+    LOG, NoDataError, SarError, UnitError, open_raster, value_bands)
 
 # %% ../nbs/library/data/sar.ipynb #6a891052
 UNITS = ("intensity", "amplitude", "db", "digital")
@@ -64,16 +63,16 @@ def show(x,                # (H, W) or (1, H, W), any unit
          cmap="gray",      # matplotlib's name of the colours
          **kw):            # to imshow; with vmin or vmax the stretch stays away
     "Show one band, its percentiles stretched from black to white; return the axes."
-    x = x.detach().cpu()
+    x = x.detach().cpu().float()
     x = x.squeeze(0) if x.ndim == 3 else x
     if x.ndim != 2:
         raise SarError("show takes one band, (H, W) or (1, H, W), not "
                        f"{tuple(x.shape)}: choose one, for example x[0]")
-    if not {"vmin", "vmax"} & set(kw):
+    if not {"vmin", "vmax"} & kw.keys():
         kw["vmin"], kw["vmax"] = percentiles(x, stretch)
     if ax is None:
         ax = plt.subplots(figsize=(3.2, 3.2), layout="constrained")[1]
-    ax.imshow(x.float().numpy(), cmap=cmap, **kw)
+    ax.imshow(x.numpy(), cmap=cmap, **kw)
     ax.set(title=title or "", xticks=[], yticks=[])
     return ax
 
@@ -114,12 +113,10 @@ def multilook(intensity,  # (..., H, W) linear power
     """Mean of k x k blocks, (..., H // k, W // k).
 
     What is left over at the right and the bottom is dropped."""
-    h, w = (n // k if k >= 1 else 0 for n in intensity.shape[-2:])
-    if not h * w:
-        raise SarError(f"blocks of {k} x {k} pixels do not fit into "
-                       f"{tuple(intensity.shape[-2:])}")
-    blocks = intensity[..., :h * k, :w * k].unflatten(-1, (w, k)).unflatten(-3, (h, k))
-    return blocks.mean((-3, -1))
+    h, w = intensity.shape[-2:]
+    if not 1 <= k <= min(h, w):
+        raise SarError(f"blocks of {k} x {k} pixels do not fit into {(h, w)}")
+    return intensity.unfold(-2, k, k).unfold(-2, k, k).mean((-2, -1))
 
 # %% ../nbs/library/data/sar.ipynb #a502123c
 def to_unit(x,     # tensor of any shape, in `unit`
@@ -162,13 +159,11 @@ def pixel_window(src,          # rasterio's dataset
     whole = Window(0, 0, src.width, src.height)
     if window is None:
         return whole
-    try:
+    with suppress(TypeError, ValueError, WindowError):
         row, col, h, w = map(operator.index, window)
         box = Window(col, row, w, h)
         if h * w and intersection(whole, box) == box:
             return box
-    except (TypeError, ValueError, WindowError):
-        pass
     raise SarError(f"{src.name}: window {window} is not (row, col, height, width) "
                    f"inside its {src.height} rows and {src.width} columns; clip it")
 
@@ -206,15 +201,16 @@ def read_pixels(src,          # rasterio's dataset
     """Values and their validity, (C, H, W) each; complex values stay complex.
 
     Scale and offset of a band are applied."""
-    _check_memory(src, shape or (box.height, box.width), bands)
-    kw = dict(window=box, out_shape=shape and (len(bands), *shape))
+    shape = shape or (box.height, box.width)
+    _check_memory(src, shape, bands)
+    kw = dict(window=box, out_shape=(len(bands), *shape))
     raw = src.read(bands, **kw)
     valid = torch.from_numpy(_valid(src, bands, raw, nodata, kw))
     x = torch.from_numpy(raw)
     x = x.to(torch.complex64) if x.is_complex() else x.float()
     scale, offset = (torch.tensor([v[b - 1] for b in bands])[:, None, None].float()
                      for v in (src.scales, src.offsets))
-    if (scale != 1).any() or (offset != 0).any():
+    if scale.ne(1).any() or offset.any():
         x = x * scale + offset
     if not x.sum().isfinite():       # a finite sum speaks for all
         valid &= x.isfinite()
@@ -223,17 +219,14 @@ def read_pixels(src,          # rasterio's dataset
 # %% ../nbs/library/data/sar.ipynb #55a9012a
 def _valid(src, bands, raw, nodata, kw):
     "Where the file, and the caller, say that there is data; (C, H, W) bool."
-    valid = np.ones(raw.shape, bool)
-    if any(src.mask_flag_enums[b - 1] != [MaskFlags.all_valid] for b in bands):
-        mask = src.read_masks(bands, **kw)
-        if len(value_bands(src)) < src.count and ((mask > 0) & (mask < 255)).any():
-            raise SarError(f"{src.name}: one of its {src.count} bands is marked as "
-                           "transparency (alpha), but is neither off nor full "
-                           "everywhere; mark it as grey if it is a measurement, "
-                           "or remove it")
-        valid = mask > 0
-        if np.iscomplexobj(raw) and src.nodata is not None:
-            valid |= raw.imag != 0     # GDAL compares with the real part alone
+    mask = src.read_masks(bands, **kw)
+    valid = mask > 0
+    if len(value_bands(src)) < src.count and (valid & (mask < 255)).any():
+        raise SarError(f"{src.name}: one of its {src.count} bands is marked as "
+                       "transparency (alpha), but is neither off nor full everywhere; "
+                       "mark it as grey if it is a measurement, or remove it")
+    if np.iscomplexobj(raw) and src.nodata is not None:
+        valid |= raw.imag != 0     # GDAL compares with the real part alone
     return valid if nodata is None else valid & (raw != nodata)
 
 def _check_memory(src, shape, bands):
@@ -254,11 +247,11 @@ def never_written(src,    # rasterio's dataset
     if src.driver != "GTiff":
         return gap
     h, w = src.block_shapes[0]
-    rows = range(box.row_off // h, -(-(box.row_off + box.height) // h))
-    cols = range(box.col_off // w, -(-(box.col_off + box.width) // w))
-    for b, j, i in product(bands, rows, cols):
-        if src.get_tag_item(f"BLOCK_SIZE_{i}_{j}", "TIFF", bidx=b) is None:
-            y, x = j * h - box.row_off, i * w - box.col_off
+    rows = range(-(box.row_off % h), box.height, h)   # where blocks begin, as seen
+    cols = range(-(box.col_off % w), box.width, w)    # from the window
+    for b, y, x in product(bands, rows, cols):
+        block = f"BLOCK_SIZE_{(box.col_off + x) // w}_{(box.row_off + y) // h}"
+        if src.get_tag_item(block, "TIFF", bidx=b) is None:
             gap[max(y, 0):y + h, max(x, 0):x + w] = True
     return gap
 
@@ -280,16 +273,15 @@ def find_unit(src,         # rasterio's dataset
               bands,       # numbers of the bands that shall be read
               unit=None):  # what the caller declares
     "The declared unit or the tagged one: never guessed, and never two."
-    where = f"{src.name}: "
-    tags = _unit_tags(src, bands)
-    known = sorted(tags & set(UNITS))
-    if unit and known and known != [check_unit(unit, where)]:
+    where, tags = f"{src.name}: ", _unit_tags(src, bands)
+    known = sorted(tags & {*UNITS})
+    if unit and known not in ([], [check_unit(unit, where)]):
         raise UnitError(f'{where}you declare unit="{unit}", but it is tagged '
                         f'{" and ".join(known)}; drop unit=, or correct the tag')
     if len(known) > 1:
         raise UnitError(f"{where}its bands are tagged {' and '.join(known)}; "
                         "choose among them, or write them to separate files")
-    unit = check_unit(unit, where) if unit else next(iter(known), None)
+    unit = unit or "".join(known)                    # one, or none
     if src.dtypes[bands[0] - 1].startswith("complex") and unit != "intensity":
         raise UnitError(f"{where}its values are complex "
                         f"({_impression(src, box, bands)}); "
@@ -324,10 +316,9 @@ def _impossible(x, valid, unit):
     if (x > most).any():
         return x > most, f"above {most:g}"
     low = x[valid].min()
-    rest, spike = x[valid & (x > low)], valid & (x == low)
+    rest = x[valid & (x > low)]
     if unit == "db" and 0 < len(rest) < .99 * valid.sum() and rest.min() > low + 20:
-        return spike, "exactly the same, and 20 dB below all others"
-    return None
+        return valid & (x == low), "exactly the same, and 20 dB below all others"
 
 def _check_values(src, box, bands, x, valid, unit):
     "Raise for values that no measurement in `unit` can have; sweep dust away."
@@ -363,8 +354,7 @@ def read_sar(path,         # any raster: GeoTIFF, ENVI, JPEG, PNG, ...; or an ad
         if x.is_complex():
             x = x.abs().square()
             valid &= x.isfinite()      # a power beyond float32
-        gap = torch.from_numpy(never_written(src, box, chosen))
-        valid = valid.all(0) & ~gap
+        valid = valid.all(0) & ~torch.from_numpy(never_written(src, box, chosen))
         if not valid.any():
             raise NoDataError(
                 f"{path}: nothing is valid (nodata, NaN, infinite, transparent or "
@@ -394,15 +384,12 @@ class Preprocess:
             if not isinstance(value, (list, tuple)):
                 raise SarError(f"{k} must be a tuple, not {value!r}")
             object.__setattr__(self, k, tuple(value))
+            if k != "channels" and not all(map(_is_finite, value)):
+                raise SarError(f"{k} must be of finite numbers, not {value}: was "
+                               "something in the data it was fitted to not a number?")
         if not all(isinstance(c, str) for c in self.channels):
             raise SarError("channels must be a tuple of names, such as ('VV', 'VH'), "
                            f"not {self.channels}")
-        for k in ("mean", "std", "clip"):
-            numbers = getattr(self, k)
-            plain = all(isinstance(v, Real) and type(v) is not bool for v in numbers)
-            if not plain or any(not abs(v) <= 1e18 for v in numbers):
-                raise SarError(f"{k} must be of finite numbers, not {numbers}: was "
-                               "something in the data it was fitted to not a number?")
         if not len(self.mean) == len(self.std) == len(self.channels) > 0:
             raise SarError(f"channels {self.channels} need one mean and one standard "
                            f"deviation each, not {self.mean} and {self.std}")
@@ -413,6 +400,9 @@ class Preprocess:
         if min(self.std) < least:
             raise SarError(f"a standard deviation must be positive, here {least:.1g} "
                            f"or more, not {self.std}: is a channel constant?")
+
+def _is_finite(x):
+    return isinstance(x, Real) and type(x) is not bool and abs(x) <= 1e18
 
 # %% ../nbs/library/data/sar.ipynb #c2c9c37d
 @lru_cache
@@ -468,8 +458,8 @@ def to_dict(self: Preprocess):
 def from_dict(cls: Preprocess,
               d):  # what `to_dict` made
     "The `Preprocess` that was written so; raise if a line is missing or too many."
-    names = [f.name for f in fields(cls)]
-    if not isinstance(d, dict) or set(d) != set(names):
+    names = cls.__annotations__
+    if not isinstance(d, dict) or d.keys() != names.keys():
         raise SarError(f"a Preprocess needs exactly {', '.join(names)}, not {d!r:.99}")
     return cls(**d)
 
@@ -491,7 +481,6 @@ def from01(self: Preprocess,
 POLARISATION = re.compile(r"(?<![A-Z])(VV|VH|HH|HV)(?![A-Z])")
 NAMELESS = re.compile(r"(band|channel)?[ _]*\d*", re.I)
 HOW = "choose with --bands, by name or by number from 1 on (--bands VH, or --bands 2,1)"
-_log = logging.getLogger("di3cl")
 
 
 def polarisation(name):      # of a band, or None
@@ -538,6 +527,6 @@ def pick_bands(scene,          # its path, for messages
             raise SarError(f"{scene}: its {names[k - 1]} is not the {wanted} that the "
                            f"model learned from: {HOW}; a number is believed")
     if not words and len(takes) > 1 and not all(map(_meaning, (*names, *takes))):
-        _log.warning(f"{scene}: its bands {has} are taken for {', '.join(takes)}, in "
-                     "this order; no names tell whether they are")
+        LOG.warning(f"{scene}: its bands {has} are taken for {', '.join(takes)}, in "
+                    "this order; no names tell whether they are")
     return picked
