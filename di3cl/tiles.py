@@ -12,7 +12,6 @@ __all__ = ['SUFFIXES', 'RAW', 'BESIDE', 'WORTH', 'SETTLED', 'short_hash', 'SimTi
 
 # %% ../nbs/library/data/tiles.ipynb #0e941985
 import hashlib
-import logging
 import os
 import time
 from pathlib import Path
@@ -25,10 +24,9 @@ from rasterio.windows import Window
 from tqdm.auto import tqdm
 
 from .files import (
-    NoDataError, SarError, UnitError, change_stamp, content_hash, load_cache,
+    LOG, NoDataError, SarError, UnitError, change_stamp, content_hash, load_cache,
     open_raster, save_cache, walk)
-from .sar import (
-    band_names, check_unit, choose_bands, find_unit, pixel_window, read_sar)
+from .sar import band_names, choose_bands, find_unit, pixel_window, read_sar
 from .scenes import TEST_START, simulate
 from .store import StoreTiles
 
@@ -54,9 +52,7 @@ class SimTiles:
             check_below_test(start, n)
         self.size, self.channels = size, channels
         self.names = ("VV", "VH")[:channels]
-        parts = [simulate(min(64, n - k), size, seed, start + k, device, channels).image
-                 for k in range(0, n, 64)]
-        self.tiles = torch.cat(parts)
+        self.tiles = simulate(n, size, seed, start, device, channels).image
         self.fingerprint = short_hash("sim", n, size, seed, channels, start)
 
     def __len__(self):
@@ -84,7 +80,6 @@ SUFFIXES = set(".tif .tiff .png .jpg .jpeg .bmp .bin .img .jp2 .j2k .ntf .nc .h5
 RAW = set(".bsq .bip .dat .raw .slc .flt".split())    # if x.hdr lies beside x.dat
 # what belongs to an image
 BESIDE = set(".hdr .xml .rsc .msk .ovr .aux .prj .tfw .pgw .jgw .bpw .wld".split())
-_log = logging.getLogger("di3cl")
 
 def find_images(folder):  # searched with its sub-folders, by links too
     """The rasters below `folder`, as `walk` sorts them; raise if there is none.
@@ -108,7 +103,7 @@ def find_images(folder):  # searched with its sub-folders, by links too
                        f"{', '.join(sorted(SUFFIXES))}, in sub-folders too; there is "
                        f"{said or 'nothing else'}). Give another folder.")
     if said:
-        _log.warning(f"{folder}: {len(files)} images; other files are left out: {said}")
+        LOG.warning(f"{folder}: {len(files)} images; other files are left out: {said}")
     return files
 
 def _is_image(path):
@@ -132,9 +127,7 @@ def fill_invalid(tile,   # (C, H, W)
 def pad_mirrored(tile,  # (C, H, W), at least half as large as `size` each way
                  size): # side of the result
     "Continue a tile by its mirror image at the right and bottom edge; (C, size, size)."
-    right, below = size - tile.shape[-1], size - tile.shape[-2]
-    if not right and not below:
-        return tile
+    below, right = (size - n for n in tile.shape[-2:])
     return torch.nn.functional.pad(tile, (0, right, 0, below), mode="reflect")
 
 # %% ../nbs/library/data/tiles.ipynb #7f9f9e83
@@ -189,7 +182,7 @@ class FolderTiles:
                  cache_bytes=2**30,  # decoded images stay in memory up to this much
                  bands=None,         # their numbers or names, as `read_sar` takes them
                  nodata=None):       # the stored number that means nothing
-        self.declared = unit and check_unit(unit), bands
+        self.declared = unit, bands
         self.folder, self.size, self.seed = Path(folder), size, seed
         self.min_valid, self.max_bad, self.nodata = min_valid, max_bad, nodata
         self.least = max(least or size, size // 2 + 1)
@@ -197,16 +190,15 @@ class FolderTiles:
         facts = self._look()
         self.unit, self.channels, self.dtype, names = self.kind
         self.names = tuple(names) or None
-        self._shapes = [(h, w) for h, w, _ in facts]
+        self._sides = np.array([(h, w) for h, w, _ in facts])   # zeros for a bad image
         # as many as fit side by side
-        tiles = [max(h // size, 1) * max(w // size, 1) if h else 0
-                 for h, w in self._shapes]
-        self._last = np.cumsum(tiles)
+        tiles = np.maximum(self._sides // size, self._sides > 0)
+        self._last = tiles.prod(1).cumsum()
         self.fingerprint = short_hash(
             size, *self.kind, bands, nodata,
             *((p.relative_to(folder), content)
               for p, (*_, content) in zip(self.files, facts)))
-        need = 4 * self.channels * np.prod(self._shapes, 1)
+        need = 4 * self.channels * self._sides.prod(1)
         few = need.argsort(kind="stable")     # the smallest, always the same
         self._kept = {*few[need[few].cumsum() <= cache_bytes].tolist()}
         self._cache = {}
@@ -223,21 +215,21 @@ def _look(self: FolderTiles):
     "[height, width, content] of each image, all of one kind; zeros for a bad one."
     name = "facts-" + short_hash(self.folder.resolve(), *self.declared)
     old, new, facts = load_cache(name), {}, []
+    settled = time.time_ns() - SETTLED
     for path in tqdm(self.files, desc="looking at images", leave=False, disable=None):
-        names = self.kind[3] if self.kind else []
-        stamp = [names, *change_stamp(path)]
+        names, stamp = self.kind[3] if self.kind else [], change_stamp(path)
+        key = short_hash(path, names, stamp)
         try:
-            row = old.get(str(path), [None])
-            if row[0] != stamp:
-                row = [stamp, read_facts(path, *self.declared, names)]
-            *found, kind = row[1]
+            row = old.get(key) or read_facts(path, *self.declared, names)
+            *found, kind = row
             if min(found[:2]) < self.least:
                 raise SarError(
                     f"{path}: {found[0]} x {found[1]} pixels, but {self.least} are "
                     "needed each way. Choose a smaller tile and view, or remove it.")
             self.kind = self.kind or kind
             check_same_kind(self.folder, path, kind, self.kind)
-            new[str(path)] = row
+            if max(changed for *_, changed, _ in stamp) < settled:
+                new[key] = row
         except UnitError:  # a setting to change: it would be the same with the next
             raise
         except SarError as why:
@@ -245,9 +237,7 @@ def _look(self: FolderTiles):
             found = 0, 0, ""
         facts.append(found)
     if len(facts) >= WORTH and new != old:
-        settled = time.time_ns() - SETTLED
-        save_cache(name, {path: row for path, row in new.items()
-                          if max(changed for *_, changed, _ in row[0][1:]) < settled})
+        save_cache(name, new)
     return facts
 
 # %% ../nbs/library/data/tiles.ipynb #6688d62d
@@ -269,15 +259,15 @@ def _in_words(unit, channels, dtype, names=()):
 @patch
 def _skip(self: FolderTiles, path, why):
     "Count and name an unusable file, once; raise when they are too many."
-    new, n = path not in self.skipped, len(self.files)
+    if path in self.skipped:
+        return
     self.skipped[path] = str(why)
-    bad = len(self.skipped)
+    bad, n = len(self.skipped), len(self.files)
+    LOG.warning(f"skipped ({bad}): {why}")
     if bad > self.max_bad * n:
         raise SarError(f"{self.folder}: {bad} of {n} images cannot be used, more than "
                        f"max_bad={self.max_bad:.0%} allows: mend or remove them. The "
                        f"last: {why}")
-    if new:
-        _log.warning(f"skipped ({bad}): {why}")
 
 # %% ../nbs/library/data/tiles.ipynb #34458818
 @patch
@@ -288,7 +278,7 @@ def _read(self: FolderTiles, k, window=None):
     data = as_grey(image.data) if self.channels == 1 else image.data
     kind = [image.unit, len(data), image.dtype, list(image.names or ())]
     check_same_kind(self.folder, path, kind, self.kind)
-    if data.shape[1:] != (window[2:] if window else self._shapes[k]):
+    if data.shape[1:] != (window[2:] if window else tuple(self._sides[k])):
         raise SarError(f"{path}: it was changed since this folder was opened")
     return data, image.valid
 
@@ -320,10 +310,9 @@ def _tile(self: FolderTiles, i, epoch):
     rng, size = np.random.default_rng((self.seed, epoch, i)), self.size
     for _ in range(20):
         k = int(np.searchsorted(self._last, i, side="right"))
-        h, w = (min(side, size) for side in self._shapes[k])
-        y, x = map(int, rng.integers([side - n + 1 for side, n
-                                      in zip(self._shapes[k], (h, w))]))
-        found = self._window(k, y, x, h, w)
+        part = np.minimum(self._sides[k], size)
+        first = rng.integers(self._sides[k] - part + 1)
+        found = self._window(k, *first.tolist(), *part.tolist())
         if found and found[1].float().mean() >= self.min_valid:
             return pad_mirrored(fill_invalid(*found), size)
         i = int(rng.integers(len(self)))
@@ -345,15 +334,14 @@ def open_tiles(data,           # "sim", a folder of images, or a store
                nodata=None):   # in images: the stored number that means nothing
     "The source of tiles that `data` names."
     if str(data) == "sim":
-        tiles = SimTiles(n, size, seed, channels, device=device)
-        what = f"simulated tiles are in {tiles.unit}, not in"
-    elif (Path(data) / "store.json").exists():
-        tiles = StoreTiles(data, size, seed=seed)
-        what = f"{data}: a store of {tiles.unit}, not of"
+        tiles, what = SimTiles(n, size, seed, channels, device=device), "tiles"
+    elif Path(data, "store.json").exists():
+        tiles, what = StoreTiles(data, size, seed=seed), "a store"
     else:
         return FolderTiles(data, size, unit, least, seed, bands=bands, nodata=nodata)
     if unit not in (None, tiles.unit):
-        raise SarError(f"{what} {unit}: leave the unit out")
+        raise SarError(f"{data}: {what} of {tiles.unit}, not of {unit}: leave the unit "
+                       "out")
     if (bands, nodata) != (None, None):
         raise SarError(f"{data}: holds no images: leave bands and nodata out")
     return tiles
