@@ -12,17 +12,18 @@ __all__ = ['IGNORE', 'TASKS', 'Task', 'find_pairs', 'Legend', 'read_legend',
 
 # %% ../nbs/library/data/labels.ipynb #9bdc87d7
 import csv
-import logging
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import shapely
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from matplotlib.colors import is_color_like
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -33,8 +34,8 @@ from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from .files import (
-    NoDataError, SarError, UnitError, content_hash, explain, open_raster, read_header,
-    value_bands)
+    LOG, NoDataError, SarError, UnitError, content_hash, explain, open_raster,
+    read_header, value_bands)
 from .sar import never_written, pixel_window, read_sar
 from .scenes import CLASSES, PALETTE, TEST_START, simulate
 from .tiles import (
@@ -50,7 +51,7 @@ class Task(NamedTuple):
     classes: tuple           # names; label k is classes[k]
     palette: tuple           # a colour each
 
-TASKS = dict(landcover=Task("landcover", tuple(CLASSES), tuple(PALETTE)),
+TASKS = dict(landcover=Task("landcover", CLASSES, PALETTE),
              water=Task("water", ("land", "water"), ("#d9d4c5", PALETTE[0])),
              road=Task("road", ("other", "road"), ("#d9d4c5", PALETTE[5])))
 
@@ -93,29 +94,32 @@ def read_legend(folder,  # where legend.csv may lie
                 task):   # a Task, whose own legend is the other choice
     "The `Legend` for the masks of a folder: legend.csv (value,class[,colour])."
     path = Path(folder) / "legend.csv"
-    there = os.path.lexists(path)
-    rows = _read_rows(path) if there else _own_rows(task)
-    names = list(dict.fromkeys(name for name, _ in rows.values()))
-    strange = [n for n in names if n not in (*task.classes, "unlabelled")]
+    rows, where = _own_rows(task), ""
+    if os.path.lexists(path):
+        rows, where = _read_rows(path), str(path)
+    names = dict.fromkeys(name for name, _ in rows.values())
+    names.pop("unlabelled", None)
+    strange = [n for n in names if n not in task.classes]
     if strange and task.name != "landcover":
         raise SarError(f"{path}: the classes of {task.name} are "
                        f"{', '.join(task.classes)} and unlabelled, not "
                        f"{', '.join(strange)}")
-    names = [n for n in names if n != "unlabelled"] if strange else task.classes
+    names = tuple(names) if strange else task.classes
     if len(names) > IGNORE:
         raise SarError(f"{path}: {len(names)} classes, and {IGNORE} fit ({IGNORE} is "
                        "the number of unlabelled); put some of them together")
     number = {name: k for k, name in enumerate(names)} | {"unlabelled": IGNORE}
-    colours = {name: f"C{k % 10}" for name, k in number.items()}
-    colours |= dict(zip(CLASSES, PALETTE)) | dict(zip(task.classes, task.palette))
+    colours = dict(zip(CLASSES + task.classes, PALETTE + task.palette))
     colours |= {name: colour for name, colour in rows.values() if colour}
-    return Legend({value: number[name] for value, (name, _) in rows.items()},
-                  tuple(names), tuple(map(colours.get, names)), str(path) * there)
+    palette = tuple(colours.get(n, f"C{k % 10}") for k, n in enumerate(names))
+    index = {value: number[name] for value, (name, _) in rows.items()}
+    return Legend(index, names, palette, where)
 
 def _own_rows(task):
     "{value: (class, colour)} of the task itself."
     rows = {k: (name, "") for k, name in enumerate(task.classes)}
-    return rows | {IGNORE: (task.classes[1] if len(rows) == 2 else "unlabelled", "")}
+    rows[IGNORE] = rows[1] if len(rows) == 2 else ("unlabelled", "")
+    return rows
 
 # %% ../nbs/library/data/labels.ipynb #58c41728
 def _colour(text):
@@ -192,11 +196,11 @@ def windows(height,  # of a raster, pixels
 
     The last ones are moved back to stay inside it; `top` rows and `left` columns of a
     window belong to its neighbours."""
-    def along(n):
-        return [(min(k, max(n - size, 0)), k) for k in range(0, n, size)]
-    h, w = min(size, height), min(size, width)
-    return [(y, x, h, w, wanted_y - y, wanted_x - x)
-            for y, wanted_y in along(height) for x, wanted_x in along(width)]
+    h, w, found = min(size, height), min(size, width), []
+    for row, col in product(range(0, height, size), range(0, width, size)):
+        y, x = min(row, height - h), min(col, width - w)
+        found.append((y, x, h, w, row - y, col - x))
+    return found
 
 # %% ../nbs/library/data/labels.ipynb #bd47228a
 def read_mask(path,         # a raster of class numbers
@@ -206,7 +210,7 @@ def read_mask(path,         # a raster of class numbers
     with open_raster(path) as src:
         box, bands = pixel_window(src, window), value_bands(src)
         raw = src.read(bands, window=box)
-        if any(not np.array_equal(band, raw[0], equal_nan=True) for band in raw[1:]):
+        if not np.array_equal(raw, np.broadcast_to(raw[0], raw.shape), equal_nan=True):
             raise SarError(f"{path}: has {len(bands)} different bands; a mask has one, "
                            "of class numbers: write it as one band")
         if src.nodata in classes:
@@ -245,12 +249,11 @@ class PairReader:
         raw, own = read_mask(self.pairs[k][1], window[:4], named)
         top, left = window[4:]
         own[:top] = own[:, :left] = False
-        values, where, counts = np.unique(raw[own], return_inverse=True,
-                                          return_counts=True)
-        met = dict(zip(values.tolist(), counts.tolist()))
-        self.met.update(met)
-        out, index = np.full(raw.shape, IGNORE, "uint8"), self.legend.index
-        out[own] = np.array([index.get(v, IGNORE) for v in met], "uint8")[where]
+        met = Counter(raw[own].tolist())
+        self.met += met
+        out = np.full(raw.shape, IGNORE, "uint8")
+        for value in met.keys() & self.legend.index.keys():
+            out[own & (raw == value)] = self.legend.index[value]
         return torch.from_numpy(out)
 
 # %% ../nbs/library/data/labels.ipynb #e780188e
@@ -259,15 +262,14 @@ def pair(self: PairReader,
          k,        # number of the pair
          window):  # one of `windows`
     "The `SarImage`, None where it has no data; and labels, IGNORE where it has none."
-    label, image = self.labels(k, window), None
-    valid = torch.zeros_like(label, dtype=torch.bool)
+    label = self.labels(k, window)
     try:
         image = read_sar(self.pairs[k][0], window[:4], **self.declared)
-        valid = image.valid
+        empty = ~image.valid
     except NoDataError:
-        pass
-    self.hidden += int(((label != IGNORE) & ~valid).sum())
-    label[~valid] = IGNORE
+        image, empty = None, torch.ones_like(label, dtype=torch.bool)
+    self.hidden += int((label[empty] != IGNORE).sum())
+    label[empty] = IGNORE
     return image, label
 
 @patch
@@ -276,11 +278,11 @@ def tile(self: PairReader,
          window):  # one of `windows`, in which there is data
     "(C, size, size) float32, holes filled with the median; (size, size) uint8 labels."
     image, label = self.pair(k, window)
-    # a raster smaller than a tile is mirrored, and the mirror has no labels
-    full = torch.full((self.size, self.size), IGNORE, dtype=torch.uint8)
-    full[:label.shape[0], :label.shape[1]] = label
     x = image.data[:1] if self.grey else image.data
-    return pad_mirrored(fill_invalid(x, image.valid), self.size), full
+    x = pad_mirrored(fill_invalid(x, image.valid), self.size)
+    # a raster smaller than a tile is mirrored, and the mirror has no labels
+    below, right = (self.size - n for n in label.shape)
+    return x, F.pad(label, (0, right, 0, below), value=IGNORE)
 
 # %% ../nbs/library/data/labels.ipynb #931fbcf0
 @patch
@@ -301,9 +303,10 @@ def scan(self: PairReader,
         else:
             self.unlabelled += 1
     self.seen += self.met
-    strange = Counter({v: n for v, n in self.met.items() if v not in self.legend.index})
+    strange = [f"{value} ({n} px)" for value, n in self.met.most_common()
+               if value not in self.legend.index]
     if strange:
-        met = ", ".join(f"{v} ({n} px)" for v, n in strange.most_common(10))
+        met = ", ".join(strange[:10])
         where = self.legend.path or "a legend.csv (value,class), put into the folder"
         raise UnitError(f"{self.pairs[k][1]}: labels outside the legend: {met}. The "
                         f"legend has {', '.join(map(str, self.legend.index))}. Name "
@@ -355,8 +358,7 @@ class Labelled:
     cache_bytes: int = 2**30 # tiles stay in memory up to this much
 
     def __post_init__(self):
-        self._cache, self._room = {}, self.cache_bytes
-        self._order = [*range(self.channels)]
+        self._cache, self._order = {}, [*range(self.channels)]
 
     def __len__(self):
         return len(self.spots)
@@ -367,9 +369,8 @@ class Labelled:
             return self._cache[i]
         image, label = self.read(self.spots[i])
         image = image[self._order]
-        if image.nbytes <= self._room:
+        if image.nbytes * (len(self._cache) + 1) <= self.cache_bytes:
             self._cache[i] = image, label
-            self._room -= image.nbytes
         return image, label
 
     def batch(self, ids):    # numbers of tiles
@@ -382,8 +383,7 @@ class Labelled:
 def reorder(self: Labelled,
             order):  # numbers of the channels, which have names
     "Give the channels in another order from now on, and say so in the notes."
-    self._cache, self._room = {}, self.cache_bytes
-    self._order = [self._order[k] for k in order]
+    self._cache, self._order = {}, [self._order[k] for k in order]
     self.names = tuple(self.names[k] for k in order)
     self.notes.append(f"channels put into the order {', '.join(self.names)}")
 
@@ -393,54 +393,47 @@ def groups(self: Labelled):
     "(tiles,) long: the block of 2 x 2 tiles of ground to which a tile belongs."
     side = 2 * self.size
     blocks = [(s.place, s.y // side, s.x // side) for s in self.spots]
-    number = {b: k for k, b in enumerate(dict.fromkeys(blocks))}
-    return torch.tensor([number[b] for b in blocks])
+    return torch.tensor(blocks).unique(dim=0, return_inverse=True)[1]
 
 def by_group(counts,  # (T, ...) of tiles
              group):  # (T,) the block of each
     "The counts of each block of ground, (G, ...)."
-    which = group.unique(return_inverse=True)[1]
-    total = counts.new_zeros(int(which.max()) + 1, *counts.shape[1:])
-    return total.index_add_(0, which, counts)
+    return torch.stack([counts[group == block].sum(0) for block in group.unique()])
 
 # %% ../nbs/library/data/labels.ipynb #e93014bb
 @patch
 def card(self: Labelled,
          ids=None):  # some tiles; None is all
     "What is in these tiles, as lines to print."
-    ids = range(len(self)) if ids is None else ids
-    counts = self.counts[torch.as_tensor(ids, dtype=torch.long)]
+    ids = [*range(len(self))] if ids is None else [*ids]
+    counts, images = self.counts[ids], {self.spots[i].image for i in ids}
     pixels, tiles = counts.sum(0), (counts > 0).sum(0)
-    known, images = pixels[:-1].sum(), {self.spots[i].image for i in ids}
-    names = "".join(f" {name}" for name in self.names or ())
-    lines = [f"{self.source}: {self.task}, {len(counts)} tiles of {self.size} x "
-             f"{self.size} px from {len(images)} images; {self.channels} channel(s)"
-             f"{names} in {self.unit}",
-             f"{pixels[-1] / pixels.sum():6.1%} of the pixels unlabelled",
-             f"  {'class':16}share of labelled pixels   tiles with it"]
-    lines += [f"  {name:16}{n / known:24.2%}{t:16}"
-              for name, n, t in zip(self.classes, pixels, tiles)]
-    return "\n".join(lines)
+    channels = " ".join([f"{self.channels} channel(s)", *(self.names or ())])
+    text = (f"{self.source}: {self.task}, {len(ids)} tiles of {self.size} x "
+            f"{self.size} px from {len(images)} images; {channels} in {self.unit}\n"
+            f"{pixels[-1] / pixels.sum():6.1%} of the pixels unlabelled\n"
+            f"  {'class':16}share of labelled pixels   tiles with it")
+    for name, n, t in zip(self.classes, pixels, tiles):
+        text += f"\n  {name:16}{n / pixels[:-1].sum():24.2%}{t:16}"
+    return text
 
 # %% ../nbs/library/data/labels.ipynb #522ca4d8
 def _sim_labels(task, size, seed, n, start, channels, n_test):
     "Simulated scenes below TEST_START as `train`, and from it on as `test`."
     check_below_test(start, n)
-    runs = (start, n), (TEST_START + start, n_test)
-    made = [simulate(min(64, count - k), size, seed, first + k, channels=channels)
-            for first, count in runs for k in range(0, count, 64)]
-    image, truth = (torch.cat([getattr(s, what) for s in made])
-                    for what in ("image", "label"))
+    sides = (simulate(n, size, seed, start, channels=channels),
+             simulate(n_test, size, seed, TEST_START + start, channels=channels))
+    image, truth = map(torch.cat, zip(*sides))
     if task.name != "landcover":
         truth = (truth == CLASSES.index(task.name)).to(torch.uint8)
     spots = [Spot(i, i, 0, 0, "train" if i < n else "test") for i in range(n + n_test)]
-    bins = len(task.classes) + 1
-    counts = [torch.bincount(t.flatten().long(), minlength=bins) for t in truth]
+    counts = [(truth == k).sum((1, 2)) for k in range(len(task.classes) + 1)]
     fingerprint = short_hash("sim labels", task.name, size, seed, n, start, channels,
                              n_test)
     return Labelled(lambda spot: (image[spot.image], truth[spot.image]), spots,
-                    torch.stack(counts), *task, "db", channels, ("VV", "VH")[:channels],
-                    size, "sim", [], fingerprint, cache_bytes=0)
+                    torch.stack(counts, 1), *task, "db", channels,
+                    ("VV", "VH")[:channels], size, "sim", [], fingerprint,
+                    cache_bytes=0)
 
 # %% ../nbs/library/data/labels.ipynb #a8c6da9c
 def _outline(header):
@@ -453,21 +446,17 @@ def _outline(header):
 def find_places(headers):  # of rasters
     "For each raster the number of the first one at the same place, (n,) int."
     outlines = np.array([_outline(h) for h in headers])
-    tree, meet = shapely.STRtree(outlines), []
-    for turn in (-360, 0, 360):        # an outline may lie beyond 180 degrees
-        moved = shapely.transform(outlines, lambda xy: xy + (turn, 0))
-        a, b = tree.query(moved, predicate="intersects")
-        shared = shapely.area(shapely.intersection(moved[a], outlines[b]))
-        least = np.minimum(shapely.area(outlines[a]), shapely.area(outlines[b]))
-        meet.append(np.stack([a, b])[:, shared > 0.001 * least])
-    a, b = np.concatenate(meet, 1)
-    n = len(headers)
-    _, place = connected_components(coo_array((np.ones(len(a)), (a, b)), (n, n)))
+    n, area = len(outlines), shapely.area(outlines)
+    turned = np.concatenate([shapely.transform(outlines, lambda xy: xy + (turn, 0))
+                             for turn in (-360, 0, 360)])  # some lie beyond 180 degrees
+    a, b = shapely.STRtree(outlines).query(turned, predicate="intersects")
+    shared = shapely.area(shapely.intersection(turned[a], outlines[b]))
+    same = shared > 0.001 * np.minimum(area[a % n], area[b])
+    graph = coo_array((same[same], (a[same] % n, b[same])), (n, n))
+    place = connected_components(graph)[1]
     return np.unique(place, return_index=True)[1][place]
 
 # %% ../nbs/library/data/labels.ipynb #400663d2
-_log = logging.getLogger("di3cl")
-
 def _folder_labels(folder, task, size, **declared):
     "Every pair of a folder, looked at once from end to end, a tile at a time."
     legend = read_legend(folder, task)
@@ -479,7 +468,7 @@ def _folder_labels(folder, task, size, **declared):
         (reader.hidden, "labelled pixels lie on nodata and count as unlabelled"),
         (reader.unlabelled, "tiles without any label left out")) if n]
     for note in notes:
-        _log.warning(f"{folder}: {note}")
+        LOG.warning(f"{folder}: {note}")
     if (n := sum(not header.placed for header, _ in found.values())) > 1:
         notes.append(f"{n} images have no place on earth: each counts as ground of its "
                      "own")
@@ -510,7 +499,7 @@ def _scan_all(folder, reader):
             if len(skipped) > 0.1 * len(reader.pairs):
                 raise SarError(f"{folder}: more than a tenth of {len(reader.pairs)} "
                                f"pairs cannot be used, the last: {why}") from why
-            _log.warning(f"{folder}: {skipped[-1]}")
+            LOG.warning(f"{folder}: {skipped[-1]}")
     return found, skipped
 
 def _place_all(reader, found):
