@@ -360,8 +360,8 @@ def _roads(keys, x, y, angle):
         _road_family(keys, x, y, cross, 150., "crossroad"))
 
 # %% ../nbs/course/03_scenes.ipynb #d598c9c3
-WATER, WETLAND, FARMLAND, FOREST, MEADOW = range(5)
-ROAD, VILLAGE, CITY, GROUND, OTHER = range(5, 10)
+(WATER, WETLAND, FARMLAND, FOREST, MEADOW,
+ ROAD, VILLAGE, CITY, GROUND, OTHER) = range(10)
 
 # %% ../nbs/course/03_scenes.ipynb #a319947d
 class Landscape(NamedTuple):
@@ -420,11 +420,8 @@ def show_labels(
     title=None,  # above the map
 ):
     "Show one label map in the colours of PALETTE; return the axes."
-    ax = ax or plt.subplots(figsize=(3.2, 3.2), layout="constrained")[1]
-    colours = ListedColormap(PALETTE)
-    ax.imshow(label.cpu(), cmap=colours, vmin=0, vmax=9, interpolation="nearest")
-    ax.set(title=title or "", xticks=[], yticks=[])
-    return ax
+    return show(label, ax, title, cmap=ListedColormap(PALETTE), vmin=0, vmax=9,
+                interpolation="nearest")
 
 # %% ../nbs/course/03_scenes.ipynb #a388aca8
 def legend(
@@ -452,17 +449,16 @@ def _levels(keys, land, channels):
     "Return the mean dB of each pixel, (n, C, size, size): class, season and parcel."
     label, device = land.label, keys.device
     sd = column("season", device), _by_label(column("parcel", device), label)
-    season = normal(keys, "season", 2, 10).unbind(1)
+    season = [*normal(keys, "season", 2, 10).unbind(1)]
     parcel = [
         normal_at(keys, f"parcel {k}", land.fields.parcel) for k in range(channels)]
-
-    def level(pol, season, parcel):
-        mean = column(pol, device) + _vary(season, sd[0])
-        return _by_label(mean, label) + _vary(parcel, sd[1])
-
-    out = [level("vv", season[0], parcel[0])]
-    if channels == 2:  # moves with VV, not in lockstep; 0.8² + 0.6² = 1
-        out += [level("vh", *(0.8 * a + 0.6 * b for a, b in (season, parcel)))]
+    if channels == 2:  # VH moves with VV, not in lockstep; 0.8² + 0.6² = 1
+        for z in season, parcel:
+            z[1] = 0.8 * z[0] + 0.6 * z[1]
+    out = []
+    for pol, s, p in zip(("vv", "vh"), season, parcel):
+        mean = column(pol, device) + _vary(s, sd[0])
+        out.append(_by_label(mean, label) + _vary(p, sd[1]))
     return torch.stack(out, 1)
 
 # %% ../nbs/course/03_scenes.ipynb #933d1190
