@@ -452,8 +452,8 @@ def find_places(headers):  # of rasters
     a, b = shapely.STRtree(outlines).query(turned, predicate="intersects")
     shared = shapely.area(shapely.intersection(turned[a], outlines[b]))
     same = shared > 0.001 * np.minimum(area[a % n], area[b])
-    graph = coo_array((same[same], (a[same] % n, b[same])), (n, n))
-    place = connected_components(graph)[1]
+    links = np.ones(same.sum()), (a[same] % n, b[same])
+    place = connected_components(coo_array(links, (n, n)))[1]
     return np.unique(place, return_index=True)[1][place]
 
 # %% ../nbs/library/data/labels.ipynb #400663d2

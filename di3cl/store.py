@@ -319,7 +319,7 @@ class StoreTiles:
         kind = repr((self.unit, self.names, self.size)).encode()
         self.fingerprint = hashlib.sha256(self._crc.tobytes() + kind).hexdigest()[:16]
         self.skipped = {}    # number of a damaged tile: why it is
-        self._opened = lru_cache(256)(_open_shard)
+        self._opened = lru_cache(256)(_open_shard)    # so many files stay open
 
     def __len__(self):
         return len(self._crc)

@@ -278,7 +278,7 @@ def _read(self: FolderTiles, k, window=None):
     data = as_grey(image.data) if self.channels == 1 else image.data
     kind = [image.unit, len(data), image.dtype, list(image.names or ())]
     check_same_kind(self.folder, path, kind, self.kind)
-    if data.shape[1:] != (window[2:] if window else tuple(self._sides[k])):
+    if not window and data.shape[1:] != tuple(self._sides[k]):
         raise SarError(f"{path}: it was changed since this folder was opened")
     return data, image.valid
 
