@@ -14,14 +14,14 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from pandas import DataFrame
 
 from .contours import shallow_contours
 from .evaluate.probe import (embed, gain, image_statistics, keep_common,
                                   predict_patches, score, sim_patches)
+from .explore import draw_pair
 from .files import write_atomic
 from .pretrain import Pairs, new_model, pretrain
 from .sar import show
@@ -70,28 +70,15 @@ def verdict(answers,  # from `ask_knn`
     return out
 
 # %% ../nbs/guides/first_run.ipynb #bc53c825
-def _frame(ax, x, y, width, height, color):
-    ax.add_patch(Rectangle((x, y), width, height, fill=False, lw=2, color=color))
-
 @torch.no_grad()
 def draw_method(axes,      # five
                 tile,      # (C, H, W) dB
                 pair,      # `Pairs[...]` of this one tile
                 encoder):  # a trained Encoder
     "Draw a tile with its crops, its two views with their boxes, and their contours."
-    view1, view2, boxes1, boxes2, valid, params1, params2 = pair
-    show(tile[0], axes[0], "a tile and two crops")
-    sides = ((view1, boxes1, params1, "orange"), (view2, boxes2, params2, "tab:cyan"))
-    for k, (view, boxes, params, color) in enumerate(sides, 1):
-        top, left, height, width, flip = params[0].tolist()
-        _frame(axes[0], left, top, width, height, color)
-        name = f" {k}, flipped " if flip else f" {k} "
-        axes[0].text(left, top, name, color="w", backgroundcolor=color, fontsize=8,
-                     va="top" if k == 1 else "bottom")
-        show(view[0, 0], axes[k], f"view {k}, dynamic instances")
-        for c, (x0, y0, x1, y1) in enumerate(boxes[0][valid[0]].tolist()):
-            _frame(axes[k], x0, y0, x1 - x0, y1 - y0, f"C{c}")
-        outlines = shallow_contours(encoder(view))[0, 0]
+    draw_pair(axes, tile[0], pair)
+    for k, view in enumerate(pair[:2], 1):
+        outlines = shallow_contours(encoder(view))[0]
         show(outlines, axes[k + 2], f"contour map {k}", cmap="magma")
 
 # %% ../nbs/guides/first_run.ipynb #0a276ee2
@@ -193,9 +180,5 @@ def summary(result):            # from `verdict`
 
 def summary_of_seeds(results):  # from several seeds
     "Return mean and standard deviation over pre-training seeds of every score."
-    lines = []
-    for name in list(results[0])[:-1]:                     # all but the verdict
-        values = [r[name][0] for r in results]
-        mean, sd = np.mean(values), np.std(values, ddof=1)
-        lines.append(f"  {name:26} {mean:+.3f}  (sd {sd:.3f})")
-    return "\n".join(lines)
+    values = DataFrame(results).drop(columns="verdict").map(lambda score: score[0])
+    return values.agg(["mean", "std"]).T.to_string(float_format="{:+.3f}".format)
