@@ -138,14 +138,14 @@ def _check_unit(work, source, s):
 def _shard_by_shard(work, source, s):
     "Yield windows in pieces of about one shard."
     tile_bytes = len(s.channels) * s.size ** 2 * DTYPES[s.unit][0].itemsize
-    piece, room = [], s.shard_mb * 2**20
+    piece, filled = [], 0
     for header, window in work:
         size = most_tiles(header, window, source, s) * tile_bytes
-        if piece and size > room:
+        if piece and filled + size > s.shard_mb * 2**20:
             yield piece
-            piece, room = [], s.shard_mb * 2**20
+            piece, filled = [], 0
         piece.append((header, window))
-        room -= size
+        filled += size
     yield piece
 
 
@@ -185,12 +185,9 @@ def run_job(job,     # a Job
 
 def _save_rejected(store, name, examples, each=3):
     "Write a few thumbnails of each reason, for the contact sheet; {name: checksum}."
-    chosen = {}
+    chosen, out = {}, io.BytesIO()
     for reason, picture in examples:
-        pictures = chosen.setdefault(reason, [])
-        if len(pictures) < each:
-            pictures.append(picture)
-    out = io.BytesIO()
+        chosen[reason] = [*chosen.get(reason, []), picture][:each]
     np.savez_compressed(out, **chosen)
     return write_file(store, name, out.getbuffer())
 
@@ -260,7 +257,7 @@ def finish(store,     # folder
     counts.update(duplicate=len(twins), kept=-len(twins))
     table = table.take(np.setdiff1d(np.arange(len(table)), list(twins)))
     scenes = {header.path for job in jobs for header, _ in job.work}
-    notes = {"counts": {reason: n for reason, n in counts.most_common() if n},
+    notes = {"counts": dict((+counts).most_common()),
              "skipped": dict(list(skipped.items())[:1000]),
              "scenes_skipped": len(skipped), "scenes": len(scenes)}
     name = "manifest.parquet"
@@ -290,8 +287,8 @@ def _find_duplicates(store, table, s):
 def _with_splits(table, s):
     "Return the table with its split drawn."
     import pyarrow as pa
-    bounds = [table[side].to_numpy() for side in ("west", "south", "east", "north")]
-    west, south, east, north = bounds
+    west, south, east, north = bounds = [
+        table[side].to_numpy() for side in ("west", "south", "east", "north")]
     files, forced = table["file"].to_pylist(), table["split"].to_pylist()
     names = draw_splits((west + east) / 2, (south + north) / 2, files, forced, s)
     names = pa.array(leave_edges(names, bounds, forced, s.buffer_km))

@@ -8,7 +8,7 @@ Docs: https://di3cl.github.io/di3cl/library/sarsense/cutting.html.md"""
 # %% auto #0
 __all__ = ['AREA', 'RADIUS', 'read_windows', 'read_scene', 'to_tiles', 'average_power',
            'convert', 'reasons', 'late_reasons', 'local_looks', 'dhash', 'Cut',
-           'collect', 'most_tiles', 'cut', 'bounds', 'thumbnails', 'propose',
+           'collect', 'most_tiles', 'cut', 'bounds', 'thumbnail', 'propose',
            'duplicates', 'ground_block', 'draw_splits', 'on_sphere', 'leave_edges']
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #a627df0d
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pandas import DataFrame
 from scipy.spatial import cKDTree
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
@@ -99,12 +100,11 @@ def read_scene(header,   # a SceneHeader
     return data, torch.stack([image.valid for image in images]).all(0), *units
 
 
-def to_tiles(x,      # (C, h, w); h and w are multiples of step
+def to_tiles(x,      # (C, h, w)
              step):  # side of a tile, pixels
-    "Return tiles (n, C, step, step), row by row."
-    c, h, w = x.shape
-    rows = x.reshape(c, h // step, step, w // step, step)
-    return rows.permute(1, 3, 0, 2, 4).reshape(-1, c, step, step)
+    "Return the whole tiles (n, C, step, step), row by row."
+    grid = x.unfold(1, step, step).unfold(2, step, step)  # (C, rows, columns, S, S)
+    return grid.flatten(1, 2).transpose(0, 1).contiguous()
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #0cf3a07c
 def average_power(x,      # (n, C, k s, k s) in `unit`
@@ -189,15 +189,17 @@ class Cut(NamedTuple):
     "What came of a window, or of several."
     tiles: list        # n arrays (C, size, size), as the store keeps them
     rows: list         # of the manifest, n of them
-    rejected: list     # (reason, thumbnail (32, 32) uint8), a few of each reason
+    rejected: list     # (reason, thumbnail (32, 32) uint8), one of each reason a part
     counts: Counter    # tiles kept, and rejected by reason
 
 
 def collect(cuts):   # of Cut
     "Return several cuts as one."
-    lists = zip(([], [], []), *(cut[:3] for cut in cuts))
-    return Cut(*(sum(some, []) for some in lists),
-               sum((cut.counts for cut in cuts), Counter()))
+    whole = Cut([], [], [], Counter())
+    for one in cuts:
+        for part, more in zip(whole, one):
+            part += more
+    return whole
 
 
 def most_tiles(header,  # a SceneHeader
@@ -217,7 +219,6 @@ def cut(header,   # a SceneHeader
     "Cut a window into tiles; raise SarError if it cannot be read, or must not be used."
     step = s.size * source.average
     top, left, height, width = window
-    height, width = height // step * step, width // step * step
     try:
         data, valid, unit = read_scene(header, window, source)
     except NoDataError:
@@ -225,12 +226,11 @@ def cut(header,   # a SceneHeader
         return Cut([], [], [], empty)
     at_once = width
     if height * width > AREA:      # wide strips: a part at a time keeps memory bounded
-        parts = math.ceil(2 * height * width / AREA)
-        at_once = _round_up(math.ceil(width / parts), step)
+        at_once = max(AREA // 2 // height // step, 1) * step
     cuts = []
-    for x in range(0, width, at_once):
-        part = slice(0, height), slice(x, min(x + at_once, width))
-        found = data[:, *part], valid[part], unit, (top, left + x)
+    for x in range(0, width - step + 1, at_once):
+        part = np.s_[..., x:x + at_once]
+        found = data[part], valid[part], unit, (top, left + x)
         cuts.append(_cut_part(*found, header, source, s))
     return collect(cuts)
 
@@ -238,8 +238,9 @@ def cut(header,   # a SceneHeader
 def _cut_part(data, valid, unit, place, header, source, s):
     "Cut a part of a window: judge, average, convert, judge again, describe."
     step = s.size * source.average
+    height, width = valid.shape
+    grid = np.mgrid[:height - step + 1:step, :width - step + 1:step]
     x, valid = to_tiles(data, step), to_tiles(valid[None], step)
-    grid = np.mgrid[:data.shape[1]:step, :data.shape[2]:step]
     corners = grid.reshape(2, -1).T + place
     names = ["+".join(header.names)]
     if s.channels == ("any",):                        # each band is a tile of its own
@@ -257,10 +258,10 @@ def _cut_part(data, valid, unit, place, header, source, s):
     counts = Counter(why.tolist())
     counts["kept"] = counts.pop("", 0)
     rows |= _describe(x, y, unit, corners, header, source, step) | {"valid": share}
-    tiles, rows = pack(y, s.unit), _as_rows(rows, len(y))
-    kept = np.flatnonzero(why == "")
-    return Cut([tiles[k] for k in kept], [rows[k] for k in kept],
-               _examples(y, valid, why), counts)
+    rows = DataFrame(rows)[why == ""].to_dict("records")
+    firsts = zip(*np.unique(why, return_index=True))
+    rejected = [(reason, thumbnail(y[k], valid[k])) for reason, k in firsts if reason]
+    return Cut(list(pack(y, s.unit)[why == ""]), rows, rejected, counts)
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #391f37c7
 def _describe(x, y, unit, corners, header, source, step):
@@ -277,12 +278,6 @@ def _describe(x, y, unit, corners, header, source, step):
     }
 
 
-def _as_rows(columns, n):
-    "Return n rows of columns; one value stands for n."
-    full = [values if isinstance(values, np.ndarray) else [values] * n
-            for values in columns.values()]
-    return [dict(zip(columns, row)) for row in zip(*full)]
-
 
 def bounds(raster,  # a Header
            row,     # (n,) places of tiles in the raster, pixels
@@ -296,22 +291,12 @@ def bounds(raster,  # a Header
     return np.stack([lon.min(0), lat.min(0), lon.max(0), lat.max(0)])
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #f8c24315
-def thumbnails(y,       # (n, C, S, S)
-               valid):  # (n, 1, S, S) bool
-    "Return (n, 32, 32) uint8 pictures of first channels, black where there is no data."
-    y = y[:, :1]
-    small = adaptive_avg_pool2d(y.where(valid, y.amin((2, 3), keepdim=True)), 32)[:, 0]
-    small -= small.amin((1, 2), True)
-    return (small / small.amax((1, 2), True).clamp(min=1e-9) * 255).byte().numpy()
-
-
-def _examples(x, valid, why, each=3):
-    "Return (reason, thumbnail) of a few rejected tiles of each reason."
-    found = []
-    for reason in sorted(set(why.tolist()) - {""}):
-        some = np.flatnonzero(why == reason)[:each]
-        found += [(reason, picture) for picture in thumbnails(x[some], valid[some])]
-    return found
+def thumbnail(y,       # (C, S, S) of a tile
+              valid):  # (1, S, S) bool
+    "Return a (32, 32) uint8 picture of its first channel, black without data."
+    small = adaptive_avg_pool2d(y[:1].where(valid, y[0].min()), 32)[0]
+    small -= small.min()
+    return (small / small.max().clamp(min=1e-9) * 255).byte().numpy()
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #04fe3a29
 def propose(hashes,     # (n,) uint64
