@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from pandas import Series, crosstab
 
 from ..files import SarError
 from ..sar import show
@@ -34,10 +35,9 @@ def count_lands(table):   # of a manifest, with its bounds
     west, south, east, north = (
         table[side].to_numpy() for side in ("west", "south", "east", "north"))
     centres = np.stack([south + north, west + east], 1)[np.isfinite(west)] / 2
-    places = Counter(map(tuple, centres.round(1).tolist()))
+    places, tiles = np.unique(centres.round(1), axis=0, return_counts=True)
     found = Counter({"no place": len(table) - len(centres)})
-    towns = reverse_geocode.search(np.reshape(list(places), (-1, 2)))
-    for town, n in zip(towns, places.values()):
+    for town, n in zip(reverse_geocode.search(places), tiles.tolist()):
         found[town["country"]] += n
     return +found
 
@@ -57,16 +57,15 @@ def summary(store):   # folder
         return [*lines, "unfinished: run di3cl tiles build again; duplicates are "
                         "still in it, and no split is drawn"]
     rejected = Counter(notes.counts)
-    rejected.pop("kept", 0)
-    skipped = [f"  skipped: {why}" for why in list(notes.skipped.values())[:10]]
-    scenes = {"used": notes.scenes, "skipped": notes.scenes_skipped}
-    return [*lines, _format("rejected", rejected), _format("scenes", scenes), *skipped]
+    del rejected["kept"]
+    scenes = Counter(used=notes.scenes, skipped=notes.scenes_skipped)
+    lines += [_format("rejected", rejected), _format("scenes", scenes)]
+    return lines + [f"  skipped: {why}" for why in [*notes.skipped.values()][:10]]
 
 
-def _format(name, counts):
+def _format(name, counts):   # a Counter
     "Return a line of counts, the twelve largest first."
-    largest = Counter(counts).most_common(12)
-    text = ", ".join(f"{n:,} {what or 'unknown'}" for what, n in largest)
+    text = ", ".join(f"{n:,} {what or 'unknown'}" for what, n in counts.most_common(12))
     return f"{name:14} {text or 'none'}"
 
 # %% ../../nbs/library/sarsense/summary.ipynb #e2230328
@@ -78,19 +77,15 @@ def draw_store(store,         # folder
     fig = Figure(figsize=(10, 6), layout="constrained")
     where, what, how, looks, land = fig.subplot_mosaic("aaaaaabbbb;ccccdddeee").values()
     _draw_places(where, frame)
-    counts = frame.groupby(["sensor", "polarisation"], observed=True).size()
-    counts.unstack(fill_value=0).plot.barh(stacked=True, ax=what)
+    crosstab(frame.sensor, frame.polarisation).plot.barh(stacked=True, ax=what)
     what.set(title="tiles by sensor and polarisation", ylabel="")
     _draw_backscatter(how, frame, StoreTiles(store, split="all", max_bad=1), sample)
-    for sensor, tiles in frame.groupby("sensor", observed=True):
-        looks.hist(tiles.enl.dropna().clip(0, 20), np.linspace(0, 20, 60),
-                   histtype="step", label=sensor)
+    enl = frame.pivot(columns="sensor", values="enl").clip(0, 20)
+    enl.plot.hist(bins=60, histtype="step", ax=looks)
     looks.set(title="equivalent looks of a tile", xlabel="looks", ylabel="tiles")
-    names, n = zip(*count_lands(table).most_common(12))
-    land.barh(names, n, color="0.6")
+    lands = Series(count_lands(table)).nlargest(12)
+    lands.plot.barh(ax=land, color="0.6", fontsize=7, title="tiles by nearest land")
     land.invert_yaxis()
-    land.tick_params("y", labelsize=7)
-    land.set(title="tiles by nearest land")
     for ax in (what, looks):
         ax.legend(fontsize=7)
     return fig
@@ -109,13 +104,14 @@ def _draw_places(ax, frame):
 
 def _draw_backscatter(ax, frame, tiles, sample):
     "Draw a histogram of pixels for each sensor and polarisation."
-    ids = np.linspace(0, len(tiles) - 1, min(sample, len(tiles))).astype(int)
+    step = -(-len(tiles) // sample)
+    ids = range(0, len(tiles), step)
     pixels = tiles.batch(ids)[:, :, ::4, ::4].flatten(1).numpy()
-    kinds = (frame.sensor.astype(str) + " " + frame.polarisation.astype(str)).iloc[ids]
     bins = np.linspace(*np.percentile(pixels, (0.1, 99.9)), 80)
-    for kind in sorted(set(kinds)):
-        ax.hist(pixels[kinds == kind].ravel(), bins, histtype="step", density=True,
-                label=kind)
+    kinds = frame[::step].groupby(["sensor", "polarisation"], observed=True)
+    for kind, rows in kinds.indices.items():
+        ax.hist(pixels[rows].ravel(), bins, histtype="step", density=True,
+                label=" ".join(kind))
     ax.set(title="backscatter", xlabel=tiles.unit, yticks=[])
     ax.margins(x=0.15)
     ax.legend(fontsize=7, loc="upper left")
@@ -132,41 +128,35 @@ def sheet(store,        # folder
         raise SarError(f"{store}: no page {page}; the sheet has {pages}")
     ids = np.arange(page, len(tiles), pages)
     about = read_manifest(store, ["source", "polarisation"])[0].take(ids).to_pylist()
-    titles = [f"{i}: {row['source']} {row['polarisation']}"
-              for i, row in zip(ids, about)]
-    cells = list(zip(titles, tiles.batch(ids)[:, 0]))
-    return _draw_grid(cells, rows, columns, f"page {page} of {pages}")
+    cells = [(f"{i}: {row['source']} {row['polarisation']}", picture)
+             for i, row, picture in zip(ids, about, tiles.batch(ids)[:, 0])]
+    lines = [cells[k:k + columns] for k in range(0, len(cells), columns)]
+    return _draw_grid(lines, columns, f"page {page} of {pages}")
 
 # %% ../../nbs/library/sarsense/summary.ipynb #f8352d98
 def rejected_sheet(store,     # folder
                    each=10):  # of every reason
     "Return a figure of rejected tiles, a row a reason; None where there is none."
-    found, cells, sums = {}, [], read_sums(store)
-    for name in sorted(name for name in sums if name.startswith("rejected/")):
-        if sums[name]:
+    found, sums = {}, read_sums(store)
+    for name in sorted(sums):
+        if name.startswith("rejected/") and sums[name]:
             with np.load(io.BytesIO(read_file(store, name, sums))) as pictures:
-                for reason in pictures:
-                    found.setdefault(reason, []).extend(pictures[reason])
-    if not found:
-        return None
-    for reason, pictures in sorted(found.items()):
-        some = np.linspace(0, len(pictures) - 1, min(each, len(pictures))).astype(int)
-        cells += [(reason, torch.from_numpy(pictures[k]).float()) for k in some]
-        cells += [("", None)] * (each - len(some))
-    return _draw_grid(cells, len(found), each, "rejected, a few of each reason")
+                for reason, some in pictures.items():
+                    cells = [(reason, picture) for picture in torch.from_numpy(some)]
+                    found.setdefault(reason, []).extend(cells)
+    rows = [cells[::-(-len(cells) // each)] for _, cells in sorted(found.items())]
+    return _draw_grid(rows, each, "rejected, a few of each reason") if rows else None
 
 
-def _draw_grid(cells, rows, columns, title):
-    "Draw (title, picture) in rows; nothing for a picture that is None."
-    fig = Figure(figsize=(columns, rows * 1.15 + 0.3), layout="constrained")
+def _draw_grid(rows, columns, title):
+    "Draw rows of (title, picture)."
+    fig = Figure(figsize=(columns, len(rows) * 1.15 + 0.3), layout="constrained")
     fig.suptitle(title, fontsize=9)
-    axes = fig.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (name, picture) in zip(axes, cells):
-        if picture is not None:
-            show(picture, ax)
-            ax.set_title(name, fontsize=5)
-    for ax in axes:
-        ax.axis("off")
+    for axes, row in zip(fig.subplots(len(rows), columns, squeeze=False), rows):
+        for ax in axes:
+            ax.axis("off")
+        for ax, (name, picture) in zip(axes, row):
+            show(picture, ax).set_title(name, fontsize=5)
     return fig
 
 # %% ../../nbs/library/sarsense/summary.ipynb #02d19b8a
