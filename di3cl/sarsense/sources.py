@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat
 from pydantic import PositiveFloat, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -103,9 +103,10 @@ def _contradictions(s):
         yield f"channels {list(s.channels)}: ['any'], or different names"
     if abs(sum(s.shares) - 1) > 1e-6:
         yield f"shares of train, val and test add up to 1, not to {sum(s.shares)}"
-    names = [source.name for source in s.sources]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        yield f"two sources are called {name!r}"
+    names = Counter(source.name for source in s.sources)
+    for name, n in names.items():
+        if n > 1:
+            yield f"two sources are called {name!r}"
     for source in s.sources:
         why = unit_mismatch(source.unit, source, s.unit)
         if why:
@@ -133,21 +134,18 @@ def read_settings(*sources,     # one .toml, or rasters, folders and globs
     page = sources[0] if sources else "settings"
     declared = dict(unit=unit, bands=bands, nodata=nodata)
     declared = {name: value for name, value in declared.items() if value is not None}
+    tables = [{"path": str(p), "crs": False, **declared} for p in sources]
+    given = {"unit": unit} if unit == "digital" else {}
     if len(sources) == 1 and str(page).endswith(".toml"):
         if declared:
             raise SarError(f"the settings say {', '.join(declared)} of each source: "
                            f"leave --{', --'.join(declared)} out")
         tables, given = _read_page(page)
-        settings = given | settings
-    else:
-        tables = [{"path": str(p), "crs": False, **declared} for p in sources]
-        if unit == "digital":
-            settings = {"unit": unit} | settings
     for table in tables:
         folder = Path(str(table.get("path")).split("*")[0])
         table.setdefault("name", folder.name or "source")
     try:
-        settings = Settings(sources=tables, **settings)
+        settings = Settings(sources=tables, **given | settings)
     except ValidationError as e:
         known = [*Settings.__annotations__, *Source.__annotations__]
         raise SarError(f"{page}: {explain(e, known)}") from e
@@ -167,22 +165,29 @@ def expand(path):   # of a source: a file, a folder, a glob or an address
     return sorted(glob.glob(str(pattern), recursive=True))
 
 
+class _Page(BaseModel):
+    "The tables of a .toml."
+    model_config = ConfigDict(extra="forbid")
+    store: dict = {}
+    source: list[dict] = []
+
+
 def _read_page(path):
     "Return ([table of a source], table of the store) of a .toml."
     try:
-        page = tomllib.loads(Path(path).read_text("utf8"))
+        tables = tomllib.loads(Path(path).read_text("utf8"))
+        page = _Page(**tables)
+    except ValidationError as e:
+        raise SarError(f"{path}: there is one table [store], and for each source one "
+                       "[[source]], in double brackets; this has "
+                       f"{', '.join(tables)}") from e
     except (OSError, ValueError, RecursionError) as e:
         raise SarError(f"{path}: not readable as TOML ({e})") from e
-    store, tables = page.get("store", {}), page.get("source", [])
-    parts = store, *(tables if isinstance(tables, list) else [tables, None])
-    if set(page) - {"store", "source"} or not all(isinstance(p, dict) for p in parts):
-        raise SarError(f"{path}: there is one table [store], and for each source one "
-                       "[[source]], in double brackets; this has " + ", ".join(page))
-    for table in tables:
+    for table in page.source:
         where = table.get("path")
         if isinstance(where, str) and not is_address(where):
             table["path"] = os.path.join(os.path.dirname(path), where)
-    return tables, store
+    return page.source, page.store
 
 # %% ../../nbs/library/sarsense/sources.ipynb #8fbdf863
 class Layout(NamedTuple):
@@ -255,8 +260,7 @@ def find_scenes(source):   # a Source
     layout = LAYOUTS[name]
     found = {}
     for file in files:
-        match = re.match(layout.pattern, file)
-        if match:
+        if match := re.match(layout.pattern, file):
             part = match.groupdict()
             bands = _bands_of(part, source, layout)
             found.setdefault(part["a"] + part.get("b", ""), []).append((bands, file))
