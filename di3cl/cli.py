@@ -24,6 +24,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 import typer
 from fastcore.docments import docments
 from pydantic import TypeAdapter
+from typer import Argument, Option, echo
 
 from .train.config import PRESETS, Config, FinetuneConfig, Unit, read_config
 
@@ -39,20 +40,20 @@ Task = Literal["landcover", "water", "road"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 
 # %% ../nbs/reference/command.ipynb #93ec957c
-Out = Annotated[Path, typer.Option(
+Out = Annotated[Path, Option(
     help="Folder of the run; must not hold one already.")]
-OnDevice = Annotated[Device, typer.Option(
+OnDevice = Annotated[Device, Option(
     help="Where to compute; auto takes the best there is.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
-UnitOf = Annotated[Unit | None, typer.Option(
+Seed = Annotated[int, Option(min=0, help="Of everything random.")]
+UnitOf = Annotated[Unit | None, Option(
     help="Unit of images that carry no tag. It is never guessed.")]
-BandsOf = Annotated[str | None, typer.Option(
+BandsOf = Annotated[str | None, Option(
     help="Which bands to read, in this order: names (VV,VH) or numbers (2,1).")]
-NodataOf = Annotated[float | None, typer.Option(
+NodataOf = Annotated[float | None, Option(
     help="Stored value without data, where no tag says so (0 in many Sentinel-1 "
          "products).")]
-Asked = Annotated[Task, typer.Option(help="What is asked of every pixel.")]
-File = Annotated[Path | None, typer.Option(
+Asked = Annotated[Task, Option(help="What is asked of every pixel.")]
+File = Annotated[Path | None, Option(
     help="A TOML file of settings; options on the command line win.")]
 
 # %% ../nbs/reference/command.ipynb #8831adf5
@@ -69,7 +70,7 @@ def _parameters(config):
                   if k in schema[name]]
         text = f"{about[name]} ({', '.join(bounds)})" if bounds else about[name]
         kind = str if str in get_args(kind) else kind            # int or str, as typed
-        option = Annotated[kind | None, typer.Option(help=text)]
+        option = Annotated[kind | None, Option(help=text)]
         found.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None,
                                annotation=option))
     return found
@@ -95,8 +96,8 @@ def _given(file, kind, options):
 @app.command()
 def demo(
     out: Out = Path("runs/first"),  # of the run
-    seeds: Annotated[int, typer.Option(min=1, help="How many pre-training seeds.")] = 1,
-    pairs: Annotated[int | None, typer.Option(help=docments(Config)["pairs"])] = None,
+    seeds: Annotated[int, Option(min=1, help="How many pre-training seeds.")] = 1,
+    pairs: Annotated[int | None, Option(help=docments(Config)["pairs"])] = None,
     device: OnDevice = "auto",      # where to compute
 ):
     "Simulate scenes, pre-train, probe before and after, draw: the story in minutes."
@@ -104,7 +105,7 @@ def demo(
     run(out, seeds, device, **({"pairs": pairs} if pairs else {}))
 
 # %% ../nbs/reference/command.ipynb #e7ab8f46
-Data = Annotated[str, typer.Argument(
+Data = Annotated[str, Argument(
     help="'sim', a folder of radar images of any raster format, or a store made by "
          "di3cl tiles build.")]
 
@@ -113,15 +114,15 @@ Data = Annotated[str, typer.Argument(
 def pretrain(
     data: Data,                 # where tiles come from
     out: Out,                   # of the run
-    preset: Annotated[Preset, typer.Option(help="Settings to begin with.")] = "tiny",
+    preset: Annotated[Preset, Option(help="Settings to begin with.")] = "tiny",
     config: File = None,        # settings
-    resume: Annotated[bool, typer.Option(
+    resume: Annotated[bool, Option(
         "--resume", help="Go on from the newest checkpoint in OUT.")] = False,
     seed: Seed = 0,             # of everything random
     device: OnDevice = "auto",  # where to compute
-    amp: Annotated[Precision, typer.Option(
+    amp: Annotated[Precision, Option(
         help="Precision of the networks; auto is the best a GPU has.")] = "auto",
-    compile: Annotated[bool, typer.Option(
+    compile: Annotated[bool, Option(
         "--compile", help="Turn the networks into generated code first.")] = False,
     **settings,                 # the fields of Config
 ):
@@ -130,41 +131,41 @@ def pretrain(
     run(data, out, preset, seed=seed, device=device, resume=resume, amp=amp,
         compile=compile, **_given(config, Config, settings))
     if os.environ.get("RANK", "0") == "0":        # of several processes, the first
-        typer.echo(f"done: {out / 'weights.safetensors'}")
+        echo(f"done: {out / 'weights.safetensors'}")
 
 # %% ../nbs/reference/command.ipynb #8926a7c0
 tiles = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                     help="A store of tiles: build it, verify it, look at it.")
 app.add_typer(tiles, name="tiles")
-Store = Annotated[Path, typer.Argument(help="Folder of a store.")]
+Store = Annotated[Path, Argument(help="Folder of a store.")]
 
 @tiles.command("fetch")
 def tiles_fetch(
-    files: Annotated[Path, typer.Argument(
+    files: Annotated[Path, Argument(
         help="A text file, one line a file: its checksum, and its address.")],
-    out: Annotated[Path, typer.Option(
+    out: Annotated[Path, Option(
         help="Folder for the files, and for what the archives among them hold.")],
 ):
     "Download files, compare checksums, unpack archives; run it again to go on."
     from di3cl.sarsense.download import fetch_list
     for path in fetch_list(files, out):
-        typer.echo(path)
+        echo(path)
 
 # %% ../nbs/reference/command.ipynb #a20d60ce
 @tiles.command("build")
 def tiles_build(
-    sources: Annotated[list[str], typer.Argument(
+    sources: Annotated[list[str], Argument(
         help="One settings file (.toml), or files, folders and globs of rasters.")],
-    out: Annotated[Path, typer.Option(
+    out: Annotated[Path, Option(
         help="Folder of the store: a new one, or one to go on with.")],
     unit: UnitOf = None,        # these three: not with a settings file
     bands: BandsOf = None,      # of the rasters
     nodata: NodataOf = None,    # in the rasters
-    size: Annotated[int | None, typer.Option(
+    size: Annotated[int | None, Option(
         min=16, help="Side of a tile, pixels.")] = None,
-    workers: Annotated[int, typer.Option(
+    workers: Annotated[int, Option(
         min=1, help="Processes on this machine.")] = os.cpu_count() or 1,
-    scheduler: Annotated[str | None, typer.Option(
+    scheduler: Annotated[str | None, Option(
         help="Address of a Dask scheduler (tcp://host:8786), in place of workers.")
     ] = None,
 ):
@@ -172,10 +173,10 @@ def tiles_build(
     from di3cl.sarsense.build import build
     from di3cl.sarsense.sources import read_settings
     from di3cl.sarsense.summary import summary
-    given = dict(unit=unit, bands=bands, nodata=nodata, size=size)
-    given = {name: value for name, value in given.items() if value is not None}
-    build(read_settings(*sources, **given), out, workers, scheduler)
-    typer.echo("\n".join(summary(out)))
+    more = {"size": size} if size else {}
+    settings = read_settings(*sources, unit=unit, bands=bands, nodata=nodata, **more)
+    build(settings, out, workers, scheduler)
+    echo("\n".join(summary(out)))
 
 # %% ../nbs/reference/command.ipynb #5eef22dd
 @tiles.command("verify")
@@ -187,51 +188,51 @@ def tiles_verify(
     n, bad = verify(store)
     for file, index, why in bad:
         which = "" if index < 0 else f", tile {index}"
-        typer.echo(f"{file}{which}: {why}")
-    typer.echo(f"{n} tiles, {len(bad)} damaged")
+        echo(f"{file}{which}: {why}")
+    echo(f"{n} tiles, {len(bad)} damaged")
     if bad:
         raise typer.Exit(1)
 
 @tiles.command("info")
 def tiles_info(
     store: Store,               # to tell about
-    pictures: Annotated[Path | None, typer.Option(
+    pictures: Annotated[Path | None, Option(
         help="Also draw an overview and sheets of tiles into this folder.")] = None,
 ):
     "What is in a store, and what was rejected."
     from di3cl.sarsense.summary import save_pictures, summary
-    typer.echo("\n".join(summary(store)))
+    echo("\n".join(summary(store)))
     if pictures:
         save_pictures(store, pictures)
 
 # %% ../nbs/reference/command.ipynb #052f46f5
-Pairs = Annotated[str, typer.Argument(
+Pairs = Annotated[str, Argument(
     help="'sim', or a folder of image and mask pairs: images/ and masks/ with equal "
          "names, or x_mask.tif beside x.tif; with a legend.csv where needed.")]
-Labels = Annotated[str | None, typer.Option(
+Labels = Annotated[str | None, Option(
     help="How many labelled tiles to learn from: 8, or 10%.")]
 
 @app.command()
 def probe(
-    weights: Annotated[str, typer.Argument(
+    weights: Annotated[str, Argument(
         help="A .safetensors file, the folder of a run, or a Hugging Face id.")],
     data: Pairs,                # what is asked about
     task: Asked,                # of the labels
-    size: Annotated[int, typer.Option(min=32, help="Side of a tile, pixels.")] = 128,
+    size: Annotated[int, Option(min=32, help="Side of a tile, pixels.")] = 128,
     labels: Labels = None,      # at most 256 if left out
     unit: UnitOf = None,        # of files without a tag
     bands: BandsOf = None,      # of the images
     nodata: NodataOf = None,    # in the images
-    normalise: Annotated[Literal["weights", "data"], typer.Option(
+    normalise: Annotated[Literal["weights", "data"], Option(
         help="Preprocess as the weights say, or as fitted to the data.")] = "weights",
     seed: Seed = 0,             # of everything random
     device: OnDevice = "auto",  # where to compute
-    out: Annotated[Path | None, typer.Option(
+    out: Annotated[Path | None, Option(
         help="Also write the table as JSON; must not exist.")] = None,
 ):
     "Ask the frozen encoder, an untrained one and image statistics what they know."
     from di3cl.evaluate.report import format_report, probe_report
-    typer.echo(format_report(probe_report(
+    echo(format_report(probe_report(
         weights, data, task, size, labels, unit, bands, nodata, seed, device, normalise,
         out=out)))
 
@@ -241,10 +242,10 @@ def probe(
 def finetune(
     data: Pairs,                # to learn from, and to be scored on
     task: Asked,                # of the labels
-    weights: Annotated[str, typer.Option(
+    weights: Annotated[str, Option(
         help="Of the encoder: random, imagenet, a .safetensors file, the folder of a "
              "run, or a Hugging Face id.")],
-    out: Annotated[Path, typer.Option(help="Folder of the model; must not exist.")],
+    out: Annotated[Path, Option(help="Folder of the model; must not exist.")],
     config: File = None,        # settings
     seed: Seed = 0,             # of everything random
     device: OnDevice = "auto",  # where to compute
@@ -254,32 +255,32 @@ def finetune(
     from di3cl.tasks.finetune import finetune as run
     run(data, task, weights, out, seed=seed, device=device,
         **_given(config, FinetuneConfig, settings))
-    typer.echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}")
+    echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}")
 
 # %% ../nbs/reference/command.ipynb #1d6c68e6
 @app.command()
 def predict(
-    scene: Annotated[str, typer.Argument(
+    scene: Annotated[str, Argument(
         help="A radar image of any size and raster format.")],
-    out: Annotated[Path, typer.Argument(
+    out: Annotated[Path, Argument(
         metavar="MAP.tif", help="The map, a cloud-optimised GeoTIFF; must not exist.")],
-    model: Annotated[str, typer.Option(
+    model: Annotated[str, Option(
         help="Folder that di3cl finetune made; with --features also weights.")],
     unit: UnitOf = None,        # of a scene without a tag
     bands: BandsOf = None,      # in the order of the model's channels
     nodata: NodataOf = None,    # in the scene
-    probabilities: Annotated[Path | None, typer.Option(
+    probabilities: Annotated[Path | None, Option(
         help="Also write the probabilities of all classes, a .tif.")] = None,
-    vector: Annotated[Path | None, typer.Option(
+    vector: Annotated[Path | None, Option(
         help="Also write outlines, or centre lines of roads: .gpkg or .geojson.")
     ] = None,
-    picture: Annotated[Path | None, typer.Option(
+    picture: Annotated[Path | None, Option(
         help="Also draw scene and map beside each other, a .png.")] = None,
-    features: Annotated[int | None, typer.Option(
+    features: Annotated[int | None, Option(
         min=1, max=4, help="Write the features of this stage, not a map.")] = None,
-    tile: Annotated[int, typer.Option(
+    tile: Annotated[int, Option(
         help="Side of a tile, pixels, a multiple of 32.")] = 640,
-    overlap: Annotated[int, typer.Option(
+    overlap: Annotated[int, Option(
         help="By how many pixels tiles overlap, a multiple of 32.")] = 128,
     device: OnDevice = "auto",  # where to compute
 ):
@@ -297,7 +298,7 @@ def predict(
     else:
         n = p.features(scene, out, model, features, **given)
         found = f"{n} features of stage {features}"
-    typer.echo(f"done: {out}, {found}")
+    echo(f"done: {out}, {found}")
 
 # %% ../nbs/reference/command.ipynb #19177625
 REMEDIES = {
