@@ -38,6 +38,7 @@ from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.hook import hook_outputs
 from fastcore.basics import patch
 from matplotlib.figure import Figure
+from pandas import DataFrame
 from pydantic import BaseModel, Field, Json, JsonValue, NonNegativeInt, TypeAdapter
 from pydantic import create_model
 from safetensors import SafetensorError, safe_open
@@ -321,19 +322,15 @@ PANELS = {   # titles, and the columns of metrics.csv below each
 
 def plot_curves(out):   # folder of a run
     "Losses by part, monitors, and partners found, against steps. Returns the figure."
-    metrics = read_metrics(out)
+    log = DataFrame(read_metrics(out))
     c = _read_record(Path(out) / "config.json").run.config
     chance = dict(image=math.log(1 + c.queue_size), found=1 / c.batch)
     fig = Figure(figsize=(12, 2.9), layout="constrained")
     for ax, (title, names) in zip(fig.subplots(1, len(PANELS)), PANELS.items()):
-        for name in names:
-            ax.plot(metrics["step"], metrics[name], lw=1, label=name)
+        log.plot("step", [*names], ax=ax, lw=1, grid=True)
+        ax.set_title(title, fontsize=10)
         if names[0] in chance:
             ax.axhline(chance[names[0]], color="gray", ls=":")
-        ax.set_title(title, fontsize=10)
-        ax.set_xlabel("step")
-        ax.legend(fontsize=8)
-        ax.grid(alpha=.3)
     return fig
 
 # %% ../../nbs/library/train/run.ipynb #15d8c27b
@@ -345,12 +342,11 @@ def monitors(query,  # (B, D) embeddings of any scale
     "(4,) spread, alignment, uniformity (Wang & Isola 2020), found."
     q, k = unit_vectors(query), unit_vectors(key)
     n, dim = q.shape
-    distances = 2 - 2 * q @ q.T
-    others = ~torch.eye(n, dtype=torch.bool, device=q.device)
+    distances = 2 - 2 * q @ q.T        # of each to itself 0, and exp(0) is 1
     return torch.stack([
         q.std(0).mean() * dim**0.5,
         (q - k).square().sum(1).mean(),
-        ((-2 * distances).exp() * others).sum().div(n * (n - 1)).log(),
+        ((-2 * distances).exp().sum() - n).div(n * (n - 1)).log(),
         (q @ k.T).argmax(1).eq(torch.arange(n, device=q.device)).float().mean()])
 
 # %% ../../nbs/library/train/run.ipynb #331d5c3e
