@@ -119,7 +119,6 @@ def _why(path, error):
 # %% ../../nbs/library/sarsense/build.ipynb #a0541d30
 def _check_unit(work, source, s):
     "Raise if none of some scenes has numbers that fit: now, not in an hour."
-    first = ""
     for header, _ in work[::-(-len(work) // 8)]:
         middle = header.raster.height // 2, header.raster.width // 2, 1, 1
         try:
@@ -131,8 +130,7 @@ def _check_unit(work, source, s):
             return                            # will be said of its file when it is cut
         if not why:
             return
-        first = first or why
-    raise SarError(f"source {source.name!r}: {first}")
+    raise SarError(f"source {source.name!r}: {why}")
 
 
 def _shard_by_shard(work, source, s):

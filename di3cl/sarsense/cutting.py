@@ -47,9 +47,8 @@ def read_windows(height,  # of the raster, pixels
     most = max(math.isqrt(area), 3 * step)
     cols = _side(width, block[1], step, most)
     if block[1] >= width:                                         # strips
-        cols = width
-        if width * _round_up(step, block[0]) > 8 * area:
-            cols = 8 * area // step // step * step
+        most_cols = 8 * area // _round_up(step, block[0])
+        cols = min(width, _round_up(most_cols, step))
         most = area // cols
     rows = _side(height, min(block[0], height), step, most)
     return [(y, x, h, w) for y, h in _spans(height, rows, block[0], step)
@@ -273,7 +272,7 @@ def _describe(x, y, unit, corners, header, source, step):
         "source": source.name, "file": header.path, "sensor": source.sensor,
         "crs": crs and crs.to_string(), "split": source.split or None, "side": step,
         "row": row, "col": col, "west": west, "south": south, "east": east,
-        "north": north, "mean": y.mean((2, 3)).mean(1).numpy(), "hash": dhash(y),
+        "north": north, "mean": y.mean((1, 2, 3)).numpy(), "hash": dhash(y),
         "enl": None if unit == "digital" else local_looks(x, unit).numpy(),
     }
 
@@ -284,8 +283,8 @@ def bounds(raster,  # a Header
            col,     # (n,) the same
            side):   # of a tile there
     "Return west, south, east, north in degrees, (4, n); NaN without a place on Earth."
-    rows = np.concatenate([row, row, row + side, row + side])
-    cols = np.concatenate([col, col + side, col, col + side])
+    rows = np.add.outer([0, 0, side, side], row).ravel()      # of four corners
+    cols = np.add.outer([0, side, 0, side], col).ravel()
     lon, lat = degrees(raster, rows, cols).reshape(2, 4, -1)
     lon = np.where(np.ptp(lon, 0) > 180, lon % 360, lon)       # across the date line
     return np.stack([lon.min(0), lat.min(0), lon.max(0), lat.max(0)])

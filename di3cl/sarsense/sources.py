@@ -236,8 +236,6 @@ def list_files(source):   # a Source
     files = []
     for path in expand(source.path):
         files += map(str, find_images(path)) if Path(path).is_dir() else [path]
-    if is_address(source.path):
-        return files
     return [f for f in files if _matches(f, source, source.only)
             and not _matches(f, source, source.exclude)]
 
@@ -357,14 +355,11 @@ def degrees(raster,  # a Header
             rows,    # of pixels, (n,), fractions too
             cols):   # as many
     "Return their longitude and latitude, (2, n); NaN where it has no place on Earth."
-    found = np.full((2, len(rows)), np.nan)
-    if raster.placed:
-        try:
-            found[:] = raster.ground_points(rows, cols, "EPSG:4326")
-        except SarError:                         # no way leads there from a local CRS
-            return found
-    found[:, ~((abs(found[0]) <= 540) & (abs(found[1]) <= 90.001))] = np.nan
-    return found
+    try:
+        lon, lat = raster.ground_points(rows, cols, "EPSG:4326")
+    except SarError:                  # no place, or no way leads there from a local CRS
+        return np.full((2, len(rows)), np.nan)
+    return np.where((abs(lon) <= 540) & (abs(lat) <= 90.001), [lon, lat], np.nan)
 
 
 def _check_place(path, headers, source):

@@ -92,10 +92,9 @@ def draw_store(store,         # folder
 
 # %% ../../nbs/library/sarsense/summary.ipynb #9dcfaa03
 def _draw_places(ax, frame):
-    "Draw the centres of tiles, a colour a split."
+    "Draw the corners of tiles, a colour a split."
     for split, tiles in frame.groupby("split", observed=True, dropna=False):
-        ax.scatter((tiles.west + tiles.east) / 2, (tiles.south + tiles.north) / 2, s=4,
-                   label=f"{split}: {len(tiles):,}")
+        ax.scatter(tiles.west, tiles.south, s=4, label=f"{split}: {len(tiles):,}")
     title = f"where: {frame.west.notna().sum():,} of {len(frame):,} tiles have a place"
     ax.set(xlabel="longitude", ylabel="latitude", title=title)
     ax.margins(y=0.25)
@@ -113,8 +112,7 @@ def _draw_backscatter(ax, frame, tiles, sample):
         ax.hist(pixels[rows].ravel(), bins, histtype="step", density=True,
                 label=" ".join(kind))
     ax.set(title="backscatter", xlabel=tiles.unit, yticks=[])
-    ax.margins(x=0.15)
-    ax.legend(fontsize=7, loc="upper left")
+    ax.legend(fontsize=7)
 
 # %% ../../nbs/library/sarsense/summary.ipynb #41e61d7e
 def sheet(store,        # folder

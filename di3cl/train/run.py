@@ -286,31 +286,30 @@ _Step = create_model("_Step", step=(NonNegativeInt, ...),
                      **dict.fromkeys(FIELDS[1:], (float, math.nan)))
 
 def _read_steps(path):
-    """[_Step] of a metrics.csv; a last line that a crash cut short is left out. Columns
-    that an older version did not write are nan."""
+    """metrics.csv as a DataFrame; a last line that a crash cut short is left out.
+    Columns that an older version did not write are nan."""
     try:
         text = path.read_text()
         lines = csv.DictReader(text[:text.rfind("\n") + 1].splitlines())
-        return TypeAdapter(list[_Step]).validate_python(list(lines))
+        steps = TypeAdapter(list[_Step]).validate_python(list(lines))
     except (OSError, ValueError, csv.Error) as e:
         raise SarError(f"{path}: {explain(e)}; mend it, or remove it and go on without "
                        "the steps in it") from e
+    return DataFrame([dict(row) for row in steps], columns=FIELDS)
 
-def _line(step, numbers):
-    "A line of a metrics.csv."
-    return ",".join([str(step), *(f"{x:.6g}" for x in numbers)]) + "\n"
 
 def cut_log(path,   # metrics.csv
             step):  # at which the run goes on
     "Drop the rows from `step` on, and begin the log where there is none."
-    rows = [dict(row) for row in (_read_steps(path) if path.exists() else [])]
-    kept = [_line(row.pop("step"), row.values()) for row in rows if row["step"] < step]
-    write_atomic(path, "".join([",".join(FIELDS) + "\n", *kept]).encode())
+    log = _read_steps(path) if path.exists() else DataFrame(columns=FIELDS)
+    kept = log[log.step < step]
+    text = kept.to_csv(index=False, float_format="%.6g", na_rep="nan")
+    write_atomic(path, text.encode())
 
 def read_metrics(out):   # folder of a run
     "metrics.csv as a dict of numpy arrays."
-    rows = _read_steps(Path(out) / "metrics.csv")
-    return {k: np.array([getattr(row, k) for row in rows]) for k in FIELDS}
+    log = _read_steps(Path(out) / "metrics.csv")
+    return {k: log[k].to_numpy() for k in FIELDS}
 
 # %% ../../nbs/library/train/run.ipynb #edf24201
 PANELS = {   # titles, and the columns of metrics.csv below each
@@ -322,7 +321,7 @@ PANELS = {   # titles, and the columns of metrics.csv below each
 
 def plot_curves(out):   # folder of a run
     "Losses by part, monitors, and partners found, against steps. Returns the figure."
-    log = DataFrame(read_metrics(out))
+    log = _read_steps(Path(out) / "metrics.csv")
     c = _read_record(Path(out) / "config.json").run.config
     chance = dict(image=math.log(1 + c.queue_size), found=1 / c.batch)
     fig = Figure(figsize=(12, 2.9), layout="constrained")
@@ -463,8 +462,8 @@ def _write_rows(log, values):
     try:
         with open(log.file, "a") as f:
             for (step, lr, waited, took, seconds, _), v in zip(log.rows, values):
-                share = waited / max(took, 1e-9)
-                f.write(_line(step, (lr, *v, share, seconds)))
+                numbers = lr, *v, waited / max(took, 1e-9), seconds
+                f.write(",".join([str(step), *(f"{x:.6g}" for x in numbers)]) + "\n")
                 log.alarm(step, v[_LOSSES], waited, took)
     except OSError as e:
         raise SarError(f"{log.file}: could not be written ({e.strerror or e}): "
