@@ -39,17 +39,15 @@ AREA = 2**20   # pixels that are read, and worked on, at a time: more would cost
 def read_windows(height,  # of the raster, pixels
                  width,   # of the raster
                  block,   # (rows, columns) that are stored together
-                 step,    # pixels of the raster that make the side of a tile
-                 area=AREA):   # of a window, about
+                 step):   # pixels of the raster that make the side of a tile
     "Return windows (row, col, height, width) of whole blocks; none shares a block."
     if min(height, width) < step:
         return []
-    most = max(math.isqrt(area), 3 * step)
+    most = max(math.isqrt(AREA), 3 * step)
     cols = _side(width, block[1], step, most)
     if block[1] >= width:                                         # strips
-        most_cols = 8 * area // _round_up(step, block[0])
-        cols = min(width, _round_up(most_cols, step))
-        most = area // cols
+        cols = min(width, _round_up(8 * AREA // _round_up(step, block[0]), step))
+        most = AREA // cols
     rows = _side(height, min(block[0], height), step, most)
     return [(y, x, h, w) for y, h in _spans(height, rows, block[0], step)
             for x, w in _spans(width, cols, block[1], step)]
