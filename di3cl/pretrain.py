@@ -166,11 +166,12 @@ def _draw(self: Pairs, step, tiles):
 # %% ../nbs/course/09_pretrain.ipynb #8ce5fbe8
 @patch
 def __iter__(self: Pairs):
-    steps, ahead = range(self.start, self.config.steps), deque()
+    steps = range(self.start, self.config.steps)
     with ThreadPoolExecutor(1) as reader:
+        ahead = deque(reader.submit(self._read, step) for step in steps[:2])
         for step in steps:
-            for later in steps[step - self.start + len(ahead):][:3 - len(ahead)]:
-                ahead.append(reader.submit(self._read, later))
+            if step + 2 in steps:
+                ahead.append(reader.submit(self._read, step + 2))
             began = time.perf_counter()
             tiles = ahead.popleft().result()
             self.waited += time.perf_counter() - began
