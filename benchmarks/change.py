@@ -51,7 +51,8 @@ def make_families(encoder, preprocess):
     "Return {way: (settings to choose from, function of dates and setting)}."
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        untrained = Encoder(encoder.arch, encoder.in_channels, encoder.stride)
+        untrained = Encoder(
+            encoder.arch, encoder.in_channels, encoder.stride, width=encoder.width)
 
     def ratio(before, after, window):
         return log_ratio(before, after, "db", window)

@@ -145,7 +145,7 @@ class LightlyMoco:
         from lightly.models.modules import MoCoProjectionHead
         from lightly.models.utils import deactivate_requires_grad
 
-        encoder = Encoder(config.arch, channels, config.stride)
+        encoder = Encoder(config.arch, channels, config.stride, width=config.width)
         width = encoder.widths[3]
         head = MoCoProjectionHead(width, width, config.dim)
         self.online = nn.ModuleList([encoder, head])

@@ -64,12 +64,14 @@ class DI3CL(nn.Module):
                  contour="published",           # or "map", explicit contour maps
                  loss_weights=(0.8, 0.2, 5.0),  # image, contour, region; 0 omits one
                  weights=None,                  # None | "imagenet" | a state dict
-                 stride=32):                    # of stage 4: 32, or 16 for small views
+                 stride=32,                     # of stage 4: 32, or 16 for small views
+                 width=1.0):                    # of the stages, times the published
         super().__init__()
         _check_settings(contour, loss_weights)
         self.momentum, self.temperature = momentum, temperature
         self.contour, self.loss_weights = contour, tuple(loss_weights)
-        self.online = Branch(Encoder(arch, in_channels, stride, weights), dim)
+        self.online = Branch(
+            Encoder(arch, in_channels, stride, weights, width), dim)
         self.twin = make_twin(self.online)
         self.predictor = mlp(dim, self.encoder.widths[3], dim, bn=True)
         self.queues = nn.ModuleDict(

@@ -194,7 +194,8 @@ def new_model(config,    # a Config
         torch.default_generator.manual_seed(seed)
         model = DI3CL(
             c.arch, channels, c.dim, c.queue_size, c.momentum, c.temperature, c.contour,
-            c.loss_weights, None if c.start == "random" else c.start, c.stride)
+            c.loss_weights, None if c.start == "random" else c.start, c.stride,
+            c.width)
     return model.to(memory_format=torch.channels_last)   # convolutions run fastest so
 
 def trained(model):   # a module

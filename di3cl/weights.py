@@ -57,6 +57,7 @@ class Network(BaseModel, extra="forbid", strict=True):
     arch: Literal[ARCHS]
     in_channels: Annotated[int, Field(ge=1, le=12)]
     stride: Literal[16, 32]
+    width: Annotated[float, Field(ge=0.125, le=2, multiple_of=0.125)] = 1.0
 
 class Sealed(BaseModel, strict=True):
     "A label; its fields, in this order, are the words of a kind of file."

@@ -180,6 +180,23 @@ def test_folded_weights_answer_the_same_to_a_copied_image():
                        state["conv1.weight"])
 
 
+def test_width_is_the_share_of_channels_in_every_stage():
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(weights=None).state_dict()
+    torch.manual_seed(0)
+    whole = Encoder("resnet18", 3).state_dict()
+    assert all(torch.equal(whole[k], theirs[k]) for k in whole)    # width 1: the same draw
+    x = torch.randn(2, 1, 64, 64, generator=seeded(0))
+    for arch, blocks in BLOCKS.items():
+        full = Encoder(arch).widths
+        for width in (0.25, 0.5, 1.5):
+            e = Encoder(arch, width=width)
+            test_eq(e.widths, tuple(int(width * w) for w in full))
+            test_eq([f.shape[1] for f in e(x)], list(e.widths))
+    deep = Encoder("resnet18", width=0.5).layer4[1].conv2.weight
+    test_close(deep.std(), (2 / (256 * 9)) ** 0.5, eps=1e-3)       # drawn as at width 1
+
+
 def test_stride_16_keeps_names_and_doubles_the_last_map():
     x = torch.randn(1, 1, 64, 64, generator=seeded(0))
     for arch in ("resnet10", "resnet50"):
@@ -202,6 +219,11 @@ def test_encoder_refuses_by_name():
         Encoder("resnet18", weights="weights.pth")
     with expect_fail(ValueError, contains="no ImageNet weights for resnet10"):
         Encoder("resnet10", weights="imagenet")
+    with expect_fail(ValueError, contains="no ImageNet weights for resnet18 of width 0.5"):
+        Encoder("resnet18", weights="imagenet", width=0.5)
+    for width in (0, 0.3, 2.125):
+        with expect_fail(ValueError, contains=f"multiple of 1/8 up to 2, not {width}"):
+            Encoder("resnet18", width=width)
     state = Encoder("resnet18").state_dict()
     with expect_fail(ValueError, contains="missing (first: layer1.0.conv3.weight)"):
         Encoder("resnet50", weights=state)

@@ -125,8 +125,8 @@ def test_save_refuses_what_cannot_be_used():
 def test_what_is_saved_comes_back():
     with TemporaryDirectory() as d:
         path = Path(d) / "a.safetensors"
-        for stride in (16, 32):
-            saved = small(stride=stride)
+        for stride, width in ((16, 1.0), (32, 0.5)):
+            saved = small(stride=stride, width=width)
             save_weights(saved, path, VV_VH)
             before = torch.get_rng_state()
             encoder, prep = load_weights(path)
@@ -134,8 +134,8 @@ def test_what_is_saved_comes_back():
                 torch.get_rng_state(), before
             )  # loading draws no random numbers
             test_eq(
-                (prep, encoder.stride, encoder.widths, encoder.training),
-                (VV_VH, stride, saved.widths, False),
+                (prep, encoder.stride, encoder.width, encoder.widths, encoder.training),
+                (VV_VH, stride, width, saved.widths, False),
             )
             x = torch.randn(2, 2, 64, 64)
             for a, b in zip(saved(x), encoder(x)):
@@ -421,11 +421,15 @@ def test_labels_that_lie_are_refused_by_name():
             (dict(in_channels=0), "Input should be greater than or equal to 1"),
             (dict(in_channels=True), "'in_channels': Input should be a valid integer"),
             (dict(stride=64), "'stride': Input should be 16 or 32"),
+            (dict(width=0.3), "'width': Input should be a multiple of 0.125"),
+            (dict(width=0.5), "another shape (first: layer1.0.conv1.weight is (64"),
             (dict(weights="imagenet"), "'weights': Extra inputs are not permitted"),
             (dict(arch="resnet18"), "the network on its label: 48 tensors missing"),
         ):
             with expect_fail(WeightsError, contains=why):
                 load_weights(retouched(path, encoder=say(**wrong)))
+        earlier = retouched(path, encoder=say())      # written before there was a width
+        test_eq(load_weights(earlier)[0].width, 1.0)
         one = dict(unit="db", mean=[0], std=[1], clip=[-9, 9], channels=["VV"])
         for wrong, why in (
             (VV_VH.to_dict() | dict(unit="volts"), "unknown unit 'volts'"),
@@ -475,9 +479,10 @@ def test_numbers_that_were_changed_are_refused_by_name():
 class Thin(Encoder):
     "A ResNet of four channels in a file of 15 kB, quickly read a thousand times."
 
-    def __init__(self, arch="resnet10", in_channels=2, stride=32):
+    def __init__(self, arch="resnet10", in_channels=2, stride=32, width=1.0):
         nn.Module.__init__(self)
         self.arch, self.in_channels, self.stride = arch, in_channels, stride
+        self.width = width
         self.conv1 = nn.Conv2d(in_channels, 4, 7, bias=False)
         self.bn1 = nn.BatchNorm2d(4)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
@@ -785,10 +790,10 @@ def test_the_two_checksums_guard_different_things():
             load_weights(b)
 
 
-def some_file(folder, arch="resnet18", channels=1, stride=32):
+def some_file(folder, arch="resnet18", channels=1, stride=32, width=1.0):
     "A weights file whose batch norm has seen something."
     torch.manual_seed(0)
-    encoder = Encoder(arch, channels, stride)
+    encoder = Encoder(arch, channels, stride, width=width)
     with torch.no_grad():
         encoder(torch.randn(8, channels, 64, 64))
     names = ("VV", "VH", "HH")[:channels]
@@ -988,6 +993,39 @@ def test_resnet10_fits_the_classes_of_torchvision_and_timm():
             timm.create_model(
                 "resnet10t", in_chans=1, num_classes=0, checkpoint_path=file
             )
+
+
+class Half(torchvision.models.ResNet):
+    "A network as it is on a label with `width: 0.5`."
+    def _make_layer(self, block, planes, *args, **kw):
+        return super()._make_layer(block, planes // 2, *args, **kw)
+
+
+def test_width_one_half_fits_the_classes_of_torchvision_and_timm():
+    timm = pytest.importorskip("timm")
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    for arch, block, layers in (
+        ("resnet10", BasicBlock, (1, 1, 1, 1)),
+        ("resnet18", BasicBlock, (2, 2, 2, 2)),
+        ("resnet50", Bottleneck, (3, 4, 6, 3)),
+    ):
+        with TemporaryDirectory() as d:
+            file = some_file(d, arch, width=0.5)
+            net = Half(block, layers)
+            net.conv1, net.fc = nn.Conv2d(1, 64, 7, 2, 3, bias=False), nn.Identity()
+            net.load_state_dict(load_file(file))
+            test_eq(same(four_stages(net), file, 1), [True] * 4)
+            theirs = getattr(timm.models.resnet, block.__name__)
+            net = timm.models.resnet.ResNet(
+                theirs, layers, in_chans=1, num_classes=0, channels=(32, 64, 128, 256)
+            )
+            net.load_state_dict(load_file(file))
+            test_eq(same(four_stages(net), file, 1), [True] * 4)
+            with expect_fail(RuntimeError, contains="size mismatch for layer1.0.conv1"):
+                timm.models.resnet.ResNet(
+                    theirs, layers, in_chans=1, num_classes=0
+                ).load_state_dict(load_file(file))
 
 
 def keep_size(layer4):

@@ -209,7 +209,8 @@ def _untrained(encoder, seed):
     "Make the same architecture before it learned anything."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Encoder(encoder.arch, encoder.in_channels, encoder.stride).eval()
+        return Encoder(encoder.arch, encoder.in_channels, encoder.stride,
+                       width=encoder.width).eval()
 
 
 def _ask(encoder, preprocess, labelled, train, test, every, seed, device):
