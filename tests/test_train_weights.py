@@ -422,7 +422,7 @@ def test_labels_that_lie_are_refused_by_name():
             (dict(in_channels=True), "'in_channels': Input should be a valid integer"),
             (dict(stride=64), "'stride': Input should be 16 or 32"),
             (dict(width=0.3), "'width': Input should be a multiple of 0.125"),
-            (dict(width=0.5), "another shape (first: layer1.0.conv1.weight is (64"),
+            (dict(width=0.5), "6 tensors missing (first: layer1.0.downsample"),
             (dict(weights="imagenet"), "'weights': Extra inputs are not permitted"),
             (dict(arch="resnet18"), "the network on its label: 48 tensors missing"),
         ):
