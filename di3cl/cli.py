@@ -107,7 +107,7 @@ def demo(
 # %% ../nbs/reference/command.ipynb #e7ab8f46
 Data = Annotated[str, Argument(
     help="'sim', a folder of radar images of any raster format, or a store made by "
-         "di3cl tiles build.")]
+         "di3cl tiles build; or several of these, with commas between.")]
 
 @app.command()
 @with_settings(Config)

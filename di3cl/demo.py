@@ -31,10 +31,11 @@ from .train.config import make_config
 from .weights import load_weights
 
 # %% ../nbs/guides/first_run.ipynb #f06d4696
-def probe_patches(channels=1):            # of the encoder
+def probe_patches(channels=1,             # of the encoder
+                  unit="db"):             # that it expects: dB, or RELATIVE
     "Cut labelled patches of two sets of simulated test scenes: (train, test)."
-    return keep_common(sim_patches(300, 0, channels=channels),
-                       sim_patches(200, 300, channels=channels))
+    return keep_common(sim_patches(300, 0, channels=channels, unit=unit),
+                       sim_patches(200, 300, channels=channels, unit=unit))
 
 def ask_knn(before,       # Encoder as it was
             after,        # Encoder as it became
@@ -162,7 +163,7 @@ def report(folder,      # of a finished run of `tiny` on simulated scenes
     after, preprocess = load_weights(folder / "weights.safetensors")
     channels = len(preprocess.channels)
     before = new_model(make_config("tiny", **overrides), channels, seed).encoder
-    train, test = probe_patches(channels)
+    train, test = probe_patches(channels, preprocess.unit)
     result = verdict(ask_knn(before, after, preprocess, train, test), test)
     write_atomic(folder / "probe.json", json.dumps(result, indent=1).encode())
     fig = draw_story(before, after, preprocess, overrides, train, test, seed)

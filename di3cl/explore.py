@@ -140,8 +140,8 @@ def untrained(tile,        # (C, H, W)
 def _outlines(x, network, stage, operator):        # (1, C, H, W) intensity
     if stage != "pixels":
         encoder, preprocess = network or untrained(x[0], "intensity")
-        unit = preprocess.unit
-        maps = encoder(preprocess(to_unit(x, "intensity", unit), unit))
+        x = preprocess.convert(x, "intensity")
+        maps = encoder(preprocess(x, preprocess.unit))
         x = maps[STAGES.index(stage) - 1]
     return OPERATORS[operator](x)[0, 0]
 

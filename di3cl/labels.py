@@ -36,7 +36,8 @@ from tqdm.auto import tqdm
 from .files import (
     LOG, NoDataError, SarError, UnitError, content_hash, explain, open_raster,
     read_header, value_bands)
-from .sar import never_written, pixel_window, read_sar
+from .sar import (
+    RELATIVE, never_written, pixel_window, read_sar, scene_stats, to_relative)
 from .scenes import CLASSES, PALETTE, TEST_START, simulate
 from .tiles import (
     as_grey, check_below_test, check_same_kind, fill_invalid, find_images,
@@ -240,6 +241,7 @@ class PairReader:
         self.met = Counter()            # and in the mask that is being looked at
         self.hidden = 0                 # labelled pixels without data
         self.unlabelled = 0             # tiles without any label
+        self._scenes = {}               # median and spread of images
 
     def labels(self,
                k,        # number of the pair
@@ -283,6 +285,21 @@ def tile(self: PairReader,
     # a raster smaller than a tile is mirrored, and the mirror has no labels
     below, right = (self.size - n for n in label.shape)
     return x, F.pad(label, (0, right, 0, below), value=IGNORE)
+
+@patch
+def scene(self: PairReader,
+          k):       # number of the pair
+    "Median and spread of the whole image, (C, 2)."
+    def read(window):
+        image = read_sar(path, window, **self.declared)
+        data = image.data[:1] if self.grey else image.data
+        return data, image.valid, image.unit
+
+    if k not in self._scenes:
+        path = self.pairs[k][0]
+        header = read_header(path)
+        self._scenes[k] = scene_stats(read, header.height, header.width)
+    return self._scenes[k]
 
 # %% ../nbs/library/data/labels.ipynb #931fbcf0
 @patch
@@ -356,9 +373,11 @@ class Labelled:
     notes: list              # what was found on opening
     fingerprint: str         # short hash of it all
     cache_bytes: int = 2**30 # tiles stay in memory up to this much
+    scene: object = None     # Spot -> (C, 2) of its raster; None: a tile is a scene
 
     def __post_init__(self):
         self._cache, self._order = {}, [*range(self.channels)]
+        self._stored = self.unit
 
     def __len__(self):
         return len(self.spots)
@@ -368,6 +387,9 @@ class Labelled:
         if i in self._cache:
             return self._cache[i]
         image, label = self.read(self.spots[i])
+        if self.unit == RELATIVE:
+            stats = self.scene and self.scene(self.spots[i])
+            image = to_relative(image, self._stored, stats)
         image = image[self._order]
         if image.nbytes * (len(self._cache) + 1) <= self.cache_bytes:
             self._cache[i] = image, label
@@ -386,6 +408,12 @@ def reorder(self: Labelled,
     self._cache, self._order = {}, [self._order[k] for k in order]
     self.names = tuple(self.names[k] for k in order)
     self.notes.append(f"channels put into the order {', '.join(self.names)}")
+
+# %% ../nbs/library/data/labels.ipynb #04d22737
+@patch
+def make_relative(self: Labelled):
+    "From now on tell each tile by median and spread of its raster."
+    self._cache, self.unit = {}, RELATIVE
 
 # %% ../nbs/library/data/labels.ipynb #65e08d7d
 @patch(as_prop=True)
@@ -480,8 +508,8 @@ def _folder_labels(folder, task, size, **declared):
     channels = 1 if reader.grey else channels
     return Labelled(lambda spot: reader.tile(*where[spot]), list(where), counts,
                     task.name, legend.classes, legend.palette, unit, channels,
-                    names[:channels] or None, size, str(folder),
-                    notes + skipped, fingerprint)
+                    names[:channels] or None, size, str(folder), notes + skipped,
+                    fingerprint, scene=lambda spot: reader.scene(spot.image))
 
 # %% ../nbs/library/data/labels.ipynb #9bb68e4a
 def _scan_all(folder, reader):

@@ -40,8 +40,8 @@ from torch import nn
 from .files import SarError
 from .instances import sample_boxes
 from .model import DI3CL
-from .sar import Preprocess, to_unit
-from .tiles import open_tiles
+from .sar import RELATIVE, Preprocess, to_relative, to_unit
+from .tiles import MIXED, open_tiles, units_of
 from .train.config import make_config
 from .train.devices import check_compile, compile_networks, explain_memory
 from .train.devices import pick_amp, pick_device
@@ -56,14 +56,12 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean, std; of [0, 1]
 
 def fit_preprocess(tiles,    # a source of tiles
                    config):  # a Config
-    """The contract for these tiles: physical units go to dB; clip and statistics of a
-    sample of 256, or ImageNet's statistics over the range of a picture, as published.
-    """
+    """The contract for these tiles: physical units go to dB, or all to what each scene
+    makes of them; clip and statistics of a sample of 256, or ImageNet's statistics over
+    the range of a picture, as published."""
     n = min(256, len(tiles))
-    unit = "digital" if tiles.unit == "digital" else "db"
     ids = torch.linspace(0, len(tiles) - 1, n).long().tolist()
-    sample = to_unit(tiles.batch(ids), tiles.unit, unit)
-    _check_sample(sample, n)
+    sample, unit = _sample(tiles, ids, config.contract)
     preprocess = Preprocess.fit(sample, unit, getattr(tiles, "names", None))
     if not config.grey_to_rgb:
         return preprocess
@@ -71,8 +69,24 @@ def fit_preprocess(tiles,    # a source of tiles
     picture = unit == "digital" and dtype == "uint8"
     return _as_imagenet(preprocess, (0, 255) if picture else preprocess.clip)
 
-def _check_sample(sample, n):
-    "Raise if there is nothing to learn from these tiles."
+def _sample(tiles, ids, contract):
+    "Some tiles as the network will expect them, and the name of that."
+    if contract == "relative":
+        x, stats = tiles.batch(ids, stats=True)
+        _check_sample(x)
+        units = units_of(tiles, ids)
+        units = [units] * len(ids) if isinstance(units, str) else units
+        return torch.stack([*map(to_relative, x, units, stats)]), RELATIVE
+    if tiles.unit == MIXED:
+        raise SarError("some of these tiles are in dB and some digital, and no fixed "
+                       "contract can hold both: set contract='relative', or leave one "
+                       "kind out")
+    unit = "digital" if tiles.unit == "digital" else "db"
+    return _check_sample(to_unit(tiles.batch(ids), tiles.unit, unit)), unit
+
+def _check_sample(sample):
+    "Return these tiles; raise if there is nothing to learn from them."
+    n = len(sample)
     if sample.min() == sample.max():
         raise SarError(f"all {n} tiles that were looked at have the one value "
                        f"{float(sample.min()):g}: there is nothing to learn from them. "
@@ -82,6 +96,7 @@ def _check_sample(sample, n):
         raise SarError(f"the {n} tiles that were looked at hold only {len(values)} "
                        "different values: masks or maps of classes are no radar "
                        "images. Give a folder of images, and keep masks elsewhere")
+    return sample
 
 def _as_imagenet(p, clip):
     "This range stretched to [0, 1], copied to three channels, as pictures are."
@@ -144,21 +159,26 @@ class Pairs:
 # %% ../nbs/course/09_pretrain.ipynb #c832d2d5
 @patch
 def _read(self: Pairs, step):
-    "The tiles of this process, from wherever they are."
+    "The tiles of this process, from wherever they are, and what is known of them."
     epoch, ids = self.ids(step)
-    tiles = self.tiles.batch(ids.chunk(self.size)[self.rank], epoch)
+    ids, stats = ids.chunk(self.size)[self.rank], None
+    if self.preprocess.unit == RELATIVE:
+        tiles, stats = self.tiles.batch(ids, epoch, stats=True)
+    else:
+        tiles = self.tiles.batch(ids, epoch)
     if self.device.type == "cuda" and not tiles.is_cuda:
         with torch.cuda.device(self.device):
             tiles = tiles.pin_memory()   # copied while the device computes
-    return tiles
+    return tiles, units_of(self.tiles, ids), stats
 
 @patch
-def _draw(self: Pairs, step, tiles):
+def _draw(self: Pairs, step, found):
     "Views and boxes of these tiles: the arguments of the model."
+    tiles, unit, stats = found
     c, tiles = self.config, tiles.to(self.device, non_blocking=True)
     g = seeded(self.device, self.seed, "views", step, self.rank)
-    v = make_views(tiles, self.tiles.unit, self.preprocess, c.view, c.recipe, c.scale,
-                   generator=g)   # of one channel, for grey_to_rgb: copied when made
+    v = make_views(tiles, unit, self.preprocess, c.view, c.recipe, c.scale, generator=g,
+                   stats=stats)   # of one channel, for grey_to_rgb: copied when made
     box = sample_boxes(v.params1, v.params2, c.view, c.n_boxes, c.min_size, c.max_iou,
                        generator=g)
     return v.view1, v.view2, box.view1, box.view2, box.valid, v.params1, v.params2

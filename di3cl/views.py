@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import embedding_bag
 
-from .sar import speckle, to_unit
+from .sar import RELATIVE, robust_stats, speckle, to_log, to_unit
 
 # %% ../nbs/course/04_views.ipynb #56f956f9
 def sample_views(n,                 # crops to draw, one a tile
@@ -263,12 +263,12 @@ class Views(NamedTuple):
 RECIPES = ("sar", "published", "none")
 
 # %% ../nbs/course/04_views.ipynb #ad58d387
-def _vary(x, unit, preprocess, recipe, generator):
+def _vary(x, unit, preprocess, recipe, generator, stats=None):
     "Vary crops, intensity or digital, and bring them to the unit of the encoder."
     if recipe == "sar":
         vary = vary_digital if unit == "digital" else vary_sar
         x = vary(x, generator=generator)
-    x = to_unit(x, unit, preprocess.unit)
+    x = preprocess.convert(x, unit, stats)
     if recipe == "published":
         x = vary_photo(preprocess.normalise01(x), generator=generator)
         x = preprocess.from01(x)
@@ -279,29 +279,48 @@ AT_ONCE = 2**21     # 8 MB
 
 
 def make_views(tiles,             # (B, C, H, W) in `unit`
-               unit,              # one of sar.UNITS
+               unit,              # one of sar.UNITS; or a list, one a tile
                preprocess,        # sar.Preprocess of the encoder
                size,              # S, side of the views in pixels
                recipe="sar",      # "sar" | "published" | "none"
                scale=(0.2, 1.0),  # share of the tile's area
                flip_p=0.5,        # probability of a left-right flip
-               generator=None):   # torch.Generator on the tiles' device
+               generator=None,    # torch.Generator on the tiles' device
+               stats=None):       # (B, C, 2) of the tiles' scenes; None: their own
     "Make two views of every tile, ready for the encoders."
     if recipe not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, not {recipe!r}")
     if tiles.ndim != 4:
         raise ValueError("tiles must have shape (B, C, H, W), "
                          f"not {tiles.shape}")
+    if not isinstance(unit, str):
+        return _views_by_unit(tiles, unit, stats, preprocess, size, recipe, scale,
+                              flip_p, generator)
     B, C, H, W = tiles.shape
     draw = dict(tile_size=(H, W), scale=scale, flip_p=flip_p, generator=generator)
     params = [sample_views(B, **draw).to(tiles.device) for _ in range(2)]
     portion = B if tiles.is_cuda else max(1, AT_ONCE // (C * H * W))
     work = "digital" if unit == "digital" else "intensity"
+    if stats is None and preprocess.unit == RELATIVE:
+        stats = robust_stats(to_log(tiles, unit).flatten(-2))
+    stats = [stats] * B if stats is None else stats.to(tiles.device).split(portion)
     views = [], []
-    for x, *crops in zip(*(t.split(portion) for t in (tiles, *params))):
+    for x, told, *crops in zip(tiles.split(portion), stats, *(
+            p.split(portion) for p in params)):
         x = to_unit(x, unit, work)
         for crop, made in zip(crops, views):
             view = crop_resize(x, crop, size)
-            made.append(_vary(view, work, preprocess, recipe, generator))
+            made.append(_vary(view, work, preprocess, recipe, generator, told))
     view1, view2 = (preprocess(torch.cat(v), preprocess.unit) for v in views)
     return Views(view1, view2, *params)
+
+
+def _views_by_unit(tiles, units, stats, *settings):
+    "Make the views of tiles of different units, in the order of the tiles."
+    rows, made = [], []
+    for unit in sorted(set(units)):
+        rows.append([i for i, u in enumerate(units) if u == unit])
+        told = None if stats is None else stats[rows[-1]]
+        made.append(make_views(tiles[rows[-1]], unit, *settings, told))
+    back = torch.tensor(sum(rows, [])).argsort().to(tiles.device)
+    return Views(*(torch.cat(parts)[back] for parts in zip(*made)))

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from testing import apart, heard
 from di3cl.files import SarError
 from di3cl.sar import speckle, to_unit
-from di3cl.tiles import SimTiles
+from di3cl.tiles import JoinedTiles, SimTiles, units_of
 from di3cl.train.config import make_config
 from di3cl.train.devices import check_compile
 from di3cl.train.run import checkpoints, read_checkpoint, read_metrics
@@ -158,6 +158,31 @@ def test_physical_units_are_taken_to_db():
     power = some_pairs(16, AsIntensity(16, 40), recipe="none")
     test_eq(power.preprocess.unit, "db")
     test_close(db[0][0], power[0][0], eps=1e-3)             # whatever unit they come in
+
+
+def test_pictures_and_measurements_share_a_relative_contract():
+    class Pictures(SimTiles):
+        "The same scenes, stretched and stored as numbers without a unit."
+        unit = "digital"
+        def batch(self, ids, epoch=0, stats=False):
+            x, told = super().batch(ids, stats=True)
+            x, told = 5 * x + 150, 5 * told + torch.tensor([150, 0])
+            return (x, told) if stats else x
+
+    both = JoinedTiles([SimTiles(16, 40), Pictures(16, 40)])
+    small = dict(tile=40, view=32, min_size=8, batch=16)
+    fixed = make_config("tiny", **small)
+    test_fail(fit_preprocess, args=(both, fixed), contains="contract='relative'")
+    config = make_config("tiny", contract="relative", **small)
+    pre = fit_preprocess(both, config)
+    test_eq(pre.unit, "relative")
+    test_close((*pre.mean, *pre.std), (0, 1), eps=0.3)
+    pairs = Pairs(both, pre, config)
+    view1, view2, *_ = pairs[1]
+    assert view1.isfinite().all() and torch.equal(view1, pairs[1][0])
+    ids = pairs.ids(1)[1].tolist()
+    assert len(set(units_of(both, ids))) == 2              # both kinds in one batch
+    assert view1.flatten(1).median(1).values.abs().max() < 2
 
 
 def test_a_constant_archive_is_refused():

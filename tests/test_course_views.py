@@ -14,7 +14,8 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as F
 
 import di3cl.views
-from di3cl.sar import Preprocess, enl, speckle, to_unit
+from di3cl.sar import (
+    Preprocess, enl, robust_stats, speckle, to_relative, to_unit)
 from di3cl.views import _brightness, _contrast, _gamma_noise, _triangles
 
 
@@ -128,7 +129,7 @@ def test_wrong_input_is_refused_by_name():
     x = even(2, 32)
     right = dict(tiles=x, unit="intensity", preprocess=expecting(5.0), size=16)
     for message, wrong in (("sar, published, none", dict(recipe="photo")),
-                           ("cannot convert digital to db", dict(unit="digital")),
+                           ("expects db, this is digital", dict(unit="digital")),
                            ("VV", dict(tiles=x.expand(-1, 2, -1, -1))),
                            ("(B, C, H, W)", dict(tiles=x[0])),
                            ("NaN", dict(tiles=x * float("nan")))):
@@ -343,3 +344,21 @@ def test_digital_tiles_are_cropped_as_they_are():
     pre = Preprocess("digital", (100.0,), (50.0,), (0.0, 255.0), ("band1",))
     v = make_views(x, "digital", pre, 16, "none", generator=seeded())
     test_close(v.view2, (crop_resize(x, v.params2, 16) - 100) / 50, eps=1e-4)
+
+
+def test_relative_views_are_told_by_their_scene():
+    x = 4 * torch.randn(4, 1, 40, 40, generator=seeded()) - 12
+    power = to_unit(x, "db", "intensity")
+    pre = Preprocess("relative", (0.0,), (1.0,), (-9.0, 9.0), ("VV",))
+    units, pictures = ["db", "digital", "digital", "db"], [1, 2]
+    tiles = db(power)
+    tiles[pictures] = 7 * tiles[pictures] + 200                     # two were stretched
+    v = make_views(tiles, units, pre, 16, "none", generator=seeded())
+    want = db(crop_resize(power, v.params1, 16))           # averaged as power, or not
+    want[pictures] = crop_resize(tiles, v.params1, 16)[pictures]
+    stats = robust_stats(tiles.flatten(-2))               # of the tile, not of its crop
+    test_close(v.view1, pre(to_relative(want, "digital", stats), "relative"), eps=1e-3)
+    one = make_views(tiles[:1], "db", pre, 16, "none", generator=seeded())
+    shown = make_views(tiles[:1], "db", pre, 16, "none", generator=seeded(),
+                       stats=stats[:1] + torch.tensor([2.0, 0.0]))
+    test_close(one.view1 - shown.view1, 2 / stats[0, 0, 1], eps=1e-4)

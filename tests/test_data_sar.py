@@ -540,6 +540,56 @@ def test_a_promise_larger_than_memory_is_refused():
     test_eq(read_sar(path, (0, 0, 16, 16), "digital").valid.sum(), 256)
 
 
+def test_relative_numbers_survive_any_stretch():
+    db = 4 * torch.randn(3, 2, 40, 50, generator=seeded(0)) - 12
+    want = to_relative(db, "db")
+    near(robust_stats(want.flatten(-2)), [[[0, 1]] * 2] * 3, eps=1e-5)
+    for unit in ("intensity", "amplitude"):
+        near(to_relative(to_unit(db, "db", unit), unit), want, eps=1e-4)
+    gain, offset = torch.tensor([[7., 31.], [2., -60.]])[..., None, None]
+    near(to_relative(gain * db + offset, "digital"), want, eps=1e-4)
+    near(to_relative(gain * db + offset, "db"), want, eps=1e-4)   # another calibration
+    byte = (255 / 40 * (db + 32)).clamp(0, 255).round().byte()
+    assert (to_relative(byte, "digital") - want).abs().max() < 0.1  # a step is 0.04
+    test_eq(to_relative(byte, "digital"), to_relative(2 * byte.int() + 9, "digital"))
+    low, high = np.percentile(db[0, 1], (16, 84))
+    near(want[0, 1], (db[0, 1] - np.median(db[0, 1])) / ((high - low) / 2), eps=1e-4)
+    part = to_relative(db[..., :7], "db", robust_stats(db.flatten(-2)))
+    near(part, want[..., :7], eps=1e-5)                     # by its scene, not by itself
+
+
+def test_a_scene_of_one_value_stays_finite():
+    still = torch.full((1, 8, 8), 7.)
+    test_eq(to_relative(still, "digital"), torch.zeros(1, 8, 8))
+    still[0, 0] = 200            # a row of eight: now the standard deviation stands in
+    near(to_relative(still, "digital")[0, :2, 0], [3, 0], eps=1e-4)
+    near(to_relative(3 * still, "digital"), to_relative(still, "digital"), eps=1e-5)
+
+
+def test_a_large_scene_is_told_by_64_windows():
+    scene = torch.randn(1, 3000, 2000, generator=seeded(1)) - 9
+    read_places = []
+
+    def read_part(window):
+        y, x, h, w = window
+        read_places.append(window)
+        part = scene[:, y:y + h, x:x + w]
+        return part, part[0] > -30, "db"
+
+    near(scene_stats(read_part, 3000, 2000), [[-9, 1]], eps=.01)
+    test_eq((len(read_places), read_places[-1]), (64, (2872, 1872, 128, 128)))
+    scene[:, :, :1000] = -99                                      # half of it not valid
+    near(scene_stats(read_part, 3000, 2000), [[-9, 1]], eps=.01)
+    del read_places[:]
+    scene_stats(read_part, 1000, 2000)
+    test_eq(read_places, [(0, 0, 1000, 2000)])
+
+    def read_nothing(window):
+        raise NoDataError("nothing is valid")
+
+    refuses(lambda: scene_stats(read_nothing, 9, 9), "nothing is valid")
+
+
 def test_preprocess_normalises():
     level, spread = torch.tensor([[-10., -17.], [3., 5.]])[..., None, None]
     x = level + spread * torch.randn(4, 2, 50, 60, generator=seeded(0))
@@ -574,6 +624,33 @@ def test_preprocess_refuses_by_name():
     refuses(lambda: p(x, "db"), "3 of 384 values are NaN or infinite", "read_sar")
     x = x + torch.rand(x.shape, generator=seeded(0))
     refuses(lambda: Preprocess.fit(x, "db"), "nan", "finite numbers")
+
+
+def test_a_relative_contract_takes_every_unit():
+    db = 4 * torch.randn(3, 1, 40, 50, generator=seeded(0)) - 12
+    p = Preprocess.fit(to_relative(db, "db"), RELATIVE, ("VV",))
+    near((*p.mean, *p.std), (0, 1), eps=.05)
+    want = p(p.convert(db, "db"), RELATIVE)
+    power = to_unit(db, "db", "intensity")
+    near(p(p.convert(power, "intensity"), RELATIVE), want, eps=1e-4)
+    near(p(p.convert(5 * db + 99, "digital"), RELATIVE), want, eps=1e-4)
+    scene = robust_stats(db.flatten(-2))
+    near(p.convert(db[..., :9], "db", scene), p.convert(db, "db")[..., :9], eps=1e-5)
+    test_eq(Preprocess.from_dict(json.loads(json.dumps(p.to_dict()))), p)
+    refuses(lambda: p(db, "db"), "expects relative, this is db",
+            'preprocess.convert(x, "db", stats)')
+
+
+def test_a_fixed_contract_takes_no_relative_numbers_and_no_two_kinds():
+    x = torch.zeros(1, 1, 4, 4)
+    db, digital = (Preprocess(unit, (0,), (1,), (-9, 9), ("VV",))
+                   for unit in ("db", "digital"))
+    for p, unit in ((db, "digital"), (digital, "db"), (db, RELATIVE), (digital, RELATIVE)):
+        for call in (p, p.convert):
+            refuses(lambda: call(x, unit), f"expects {p.unit}, this is {unit}: nothing "
+                f"leads from {unit} numbers to {p.unit}")
+    near(db.convert(torch.ones(3), "intensity"), [0, 0, 0], eps=1e-5)
+    refuses(lambda: db.convert(x, "volts"), "unknown unit 'volts'")
 
 
 def test_preprocess_travels():

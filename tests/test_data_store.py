@@ -22,7 +22,7 @@ import torch
 from fastcore.test import *
 from di3cl.files import SarError
 from testing import heard
-from di3cl.sar import speckle, to_unit
+from di3cl.sar import robust_stats, speckle, to_unit
 from di3cl.store import StoreTiles, verify     # tests ask them before they are told
 
 
@@ -198,6 +198,31 @@ def test_a_store_gives_back_what_was_put_in():
         test_eq(tiles.fingerprint, StoreTiles(store).fingerprint)
     one, two = (StoreTiles(made_store(seed=seed)[0]) for seed in (1, 2))
     test_ne(one.fingerprint, two.fingerprint)
+
+
+def test_a_tile_knows_its_scene_or_is_its_own():
+    store, x = made_store(channels=("VV", "VH"), per=6)
+    tiles, stats = StoreTiles(store).batch([2, 0], stats=True)
+    test_eq(stats.shape, (2, 2, 2))
+    test_close(stats, robust_stats(x[[2, 0]].flatten(-2)), eps=.01)      # none was told
+    row = dict(median=[-11.0, -17.5], spread=[3.0, 4.5])
+    again = Path(tempfile.mkdtemp()) / "store"
+    create(again, unit="db", channels=("VV", "VH"), size=16)
+    sums = write_shard(again, "s", pack(x, "db"), [row] * 5 + [{}])
+    write_sums(again, sums, more=True)
+    tiles = StoreTiles(again, 8)                         # windows of tiles, too
+    test_eq(tiles.batch([4], 3, stats=True)[1].tolist(), [[[-11, 3], [-17.5, 4.5]]])
+    test_close(tiles.batch([5], stats=True)[1], robust_stats(x[5:].flatten(-2)), eps=.01)
+
+
+def test_a_manifest_of_an_earlier_version_is_read():
+    store, x = made_store()
+    table, _ = read_manifest(store)
+    old = table.drop_columns(["median", "spread"])
+    write_sums(store, write_table(store, "manifest.parquet", old, {}), more=True)
+    table, _ = read_manifest(store)
+    test_eq((table.column_names, table["spread"].null_count), (list(COLUMNS), 6))
+    test_eq(StoreTiles(store).batch([1], stats=True)[1].shape, (1, 1, 2))
 
 
 def test_a_store_of_any_bands_has_the_name_that_all_of_its_tiles_have():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from fastcore.test import *
 from di3cl.files import SarError
+from di3cl.sar import robust_stats
 from di3cl.store import StoreTiles
 from testing import write_raster
 
@@ -355,6 +356,26 @@ def test_a_black_middle_makes_no_grey_picture():
     test_eq([p.name for p in tiles.skipped], ["5.png"])
 
 
+def test_sources_of_two_kinds_are_joined():
+    folder = Path(tempfile.mkdtemp())
+    picture = np.random.default_rng(0).integers(0, 99, (1, 64, 64), dtype="uint8")
+    write_raster(folder / "a.png", picture, "PNG")
+    pictures, scenes = FolderTiles(folder, 32, "digital"), SimTiles(3, 32)
+    both = JoinedTiles([pictures, scenes])
+    test_eq((len(both), both.unit, both.channels, both.names), (7, MIXED, 1, None))
+    test_eq(units_of(both, [0, 4, 3, 6]), ["digital", "db", "digital", "db"])
+    test_eq(units_of(scenes, [0, 1]), "db")
+    tiles, stats = both.batch([5, 1, 4], 2, stats=True)
+    assert torch.equal(tiles[[0, 2]], scenes.tiles[[1, 0]])
+    assert torch.equal(tiles[1:2], pictures.batch([1], 2))
+    test_close(stats[1], robust_stats(torch.from_numpy(picture).flatten(1)))
+    test_close(stats[0], robust_stats(scenes.tiles[1].flatten(1)))
+    same = JoinedTiles([scenes, SimTiles(2, 32, seed=1)])
+    test_eq((same.unit, same.names, len(same)), ("db", ("VV",), 5))
+    test_fail(lambda: JoinedTiles([scenes, SimTiles(2, 32, channels=2)]),
+              contains="different numbers of channels (1, 2)")
+
+
 def test_open_tiles_knows_its_sources():
     import pytest
 
@@ -375,6 +396,8 @@ def test_open_tiles_knows_its_sources():
     test_eq(tiles.batch([0, 1]).shape, (2, 1, 32, 32))
     test_fail(lambda: open_tiles(store, 64, unit="amplitude"), contains="a store of db")
     test_fail(lambda: open_tiles(store, 64, nodata=0), contains="bands and nodata out")
+    tiles = open_tiles(f"{store},{coded_folder()},sim", 64, "intensity", n=3)
+    test_eq([type(t) for t in tiles.sources], [StoreTiles, FolderTiles, SimTiles])
 
 
 def test_the_answers_of_this_page_are_right():

@@ -54,6 +54,24 @@ def labelled_folder(images, labels, unit="db"):
     return folder
 
 
+def test_relative_weights_take_pictures_and_measurements():
+    from dataclasses import replace
+
+    relative = replace(expecting("VV", unit="digital"), unit="relative")
+    relative = replace(relative, mean=(0.0,), std=(1.0,), clip=(-5, 5))
+    x, found = simulate(2, 128, seed=5).image, []
+    dark = (x[:, 0] < x.median()).to(torch.uint8)
+    for images, unit in ((x, "db"), (7 * x + 150, "digital")):
+        folder = labelled_folder(images, dark, unit)
+        labelled = open_labels(folder, "water", 32)
+        pre, clipped = choose_contract("w", relative, labelled, list(range(8)))
+        assert clipped < 0.1 and (pre, labelled.unit) == (relative, "relative")
+        found.append(labelled.batch(range(8))[0])
+    test_close(*found, eps=1e-4)
+    pre, _ = choose_contract("w", relative, labelled, list(range(8)), "data")
+    test_eq(pre.unit, "relative")
+
+
 def test_names_of_channels_count_where_they_are_known():
     from dataclasses import replace
 

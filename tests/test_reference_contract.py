@@ -3,12 +3,56 @@
 
 
 
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from fastcore.test import *
+from testing import write_scene
 from di3cl.pretrain import fit_preprocess
 from di3cl.train.config import make_config
-from di3cl.sar import UNITS, DB_FLOOR, SarError, to_unit
+from di3cl.sar import UNITS, DB_FLOOR, Preprocess, SarError, to_unit
+from di3cl.scenes import simulate
+from di3cl.store import StoreTiles, read_manifest
 from di3cl.tiles import open_tiles
+
+
+def test_a_tile_is_told_alike_in_store_folder_labels_and_map():
+    pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
+    from dataclasses import replace
+    from di3cl.labels import open_labels
+    from di3cl.sarsense.build import build
+    from di3cl.sarsense.sources import Settings, Source
+    from di3cl.tasks.predict import Scene
+
+    folder = Path(tempfile.mkdtemp())
+    image = simulate(1, 256, seed=3, start=11).image[0].numpy()
+    water = (image[0] < np.median(image)).astype("uint8")
+    write_scene(folder / "in/images/a.tif", image, names=("VV",), tags=dict(unit="db"))
+    write_scene(folder / "in/masks/a.tif", water)
+    source = Source(str(folder / "in/images"), "in", unit="db", bands=("VV",))
+    build(Settings((source,), size=64, min_spread=0), folder / "store")
+    relative = Preprocess("relative", (0,), (1,), (-9, 9), ("VV",))
+
+    scene = Scene(folder / "in/images/a.tif", relative)
+    mapped = {(y, x): scene.read(y, x, 64, 64).data
+              for y in range(0, 256, 64) for x in range(0, 256, 64)}
+    store = StoreTiles(folder / "store", split="all")
+    rows = read_manifest(folder / "store", ["row", "col"])[0].to_pylist()
+    for k, row in enumerate(rows):
+        tile, stats = store.batch([k], stats=True)
+        found = relative.convert(tile, store.unit, stats)[0]
+        test_close(found, mapped[row["row"], row["col"]], eps=1e-2)   # 1/256 dB is kept
+    labelled = open_labels(folder / "in", "water", 64)
+    labelled.make_relative()
+    for k, spot in enumerate(labelled.spots):
+        test_close(labelled.tile(k)[0], mapped[spot.y, spot.x], eps=1e-5)
+    tiles, stats = open_tiles(folder / "in/images", 256).batch([0], stats=True)
+    whole = torch.cat([torch.cat([mapped[y, x] for x in range(0, 256, 64)], 2)
+                       for y in range(0, 256, 64)], 1)
+    test_close(relative.convert(tiles, "db", stats)[0], whole, eps=1e-5)
 
 
 def test_the_table_of_units_is_true():

@@ -6,6 +6,7 @@ from di3cl.sarsense.cutting import *
 
 
 import tempfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fastcore.test import *
 from rasterio.control import GroundControlPoint
 from testing import write_scene
 from di3cl.files import SarError
-from di3cl.sar import multilook, speckle, to_unit
+from di3cl.sar import multilook, robust_stats, speckle, to_unit
 from di3cl.sarsense.cutting import cut     # tests ask it before it is told
 from di3cl.sarsense.sources import Settings, Source, find_scenes, read_scene_header
 from di3cl.store import unpack
@@ -121,6 +122,32 @@ def test_looks_are_measured_and_hashes_see_likeness():
     between = np.bitwise_count(dhash(x)[:, None] ^ dhash(x)[None])
     assert between[~np.eye(40, dtype=bool)].min() > 8
     test_eq(dhash(x).dtype, np.uint64)
+
+
+def test_a_tile_keeps_median_and_spread_of_its_scene():
+    path = Path(tempfile.mkdtemp()) / "s.tif"
+    power = ground(bands=2)
+    write_scene(path, power, names=("VV", "VH"))
+    db = 10 * np.log10(power).reshape(2, -1)
+    low, median, high = np.percentile(db, (16, 50, 84), 1)
+    for channels in (("VV", "VH"), ("any",)):
+        source = Source(str(path), "test", unit="intensity")
+        s = Settings((source,), 32, "db", channels)
+        (scene,), source = find_scenes(source)
+        header = read_scene_header(scene, source, channels)
+        stats = measure_scene(header, source, s)
+        test_close(stats.T.numpy(), np.array([median, (high - low) / 2]), eps=1e-3)
+        rows = cut(header, (0, 0, 96, 128), source, s, stats).rows
+        told = [list(row["median"]) for row in rows[:2]]
+        want = stats[:, 0].tolist()
+        test_eq(told, [want] * 2 if len(channels) == 2 else [[m] for m in want])
+    stretched = replace(source, stretch=(-30, 0))
+    s = replace(s, sources=(stretched,), unit="digital")
+    test_close(measure_scene(header, stretched, s)[:, 1], 8.5 * stats[:, 1], eps=1e-3)
+    looks = replace(source, average=4)
+    calm = measure_scene(header, looks, replace(s, sources=(looks,), unit="db"))
+    averaged = to_unit(multilook(torch.from_numpy(power), 4), "intensity", "db")
+    test_close(calm, robust_stats(averaged.flatten(1)), eps=1e-3)     # as its tiles will be
 
 
 def test_rules_reject_what_they_name():

@@ -15,6 +15,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock, patch
 
@@ -30,7 +31,7 @@ from testing import heard, write_raster, write_scene
 
 from di3cl.encoder import Encoder
 from di3cl.files import Header, SarError
-from di3cl.sar import Preprocess, read_sar, to_unit
+from di3cl.sar import Preprocess, read_sar, robust_stats, to_relative, to_unit
 from di3cl.scenes import simulate
 from di3cl.tasks.geotiff import Style, create_cog
 from di3cl.tasks.predict import (
@@ -322,6 +323,25 @@ def test_a_scene_is_read_as_the_model_wants_it():
     with heard() as lines:
         Scene(a_scene(d / "n.tif", crs=None), VV)
     assert "n.tif: does not say where on earth it lies" in lines[0]
+
+
+def test_a_relative_model_is_told_by_the_whole_scene():
+    d, relative = fresh(), replace(VV, unit="relative", mean=[0], std=[1], clip=[-9, 9])
+    path = a_scene(d / "s.tif")
+    whole = read_sar(path)
+    stats = robust_stats(whole.data[:, whole.valid])
+    s = Scene(path, relative)
+    found = s.read(3, 5, 60, 70)
+    test_eq(found.unit, "relative")
+    want = to_relative(whole.data, "db", stats)[:, 3:63, 5:75]
+    test_close(found.data[:, found.valid], want[:, found.valid], eps=1e-5)
+    assert (found.data[:, ~found.valid] == 0).all()
+    for unit, how in (("db", (1.3, -2)), ("digital", (5, 160))):        # stretched anyhow
+        x = how[0] * whole.data + how[1]
+        x[:, ~whole.valid] = torch.nan
+        other = write_scene(d / f"{unit}.tif", x.numpy(), names=("VV",),
+                            tags=dict(unit=unit))
+        test_close(Scene(other, relative).read(3, 5, 60, 70).data, found.data, eps=1e-3)
 
 
 def test_files_come_to_their_places_together_or_not_at_all():

@@ -28,6 +28,7 @@ from .metrics import (
     bootstrap_gain, bootstrap_interval, tile_confusions)
 from ..files import SarError
 from ..labels import by_group
+from ..sar import RELATIVE, to_relative
 from ..scenes import TEST_START, simulate
 
 # %% ../../nbs/course/10_probe.ipynb #dd6606c7
@@ -97,10 +98,12 @@ def sim_patches(
     n=200,         # at most so many a class
     channels=1,    # of the scenes
     seed=0,        # of the scenes, and of the draw
+    unit="db",     # or RELATIVE: by median and spread of each scene
 ):
     "Cut labelled patches of simulated test scenes, balanced."
     s = simulate(scenes, 128, seed, TEST_START + start, channels=channels)
-    cut = cut_patches(s.image, s.label, "db", size)
+    image = to_relative(s.image, "db") if unit == RELATIVE else s.image
+    cut = cut_patches(image, s.label, unit, size)
     return balance(cut, n, torch.Generator().manual_seed(seed))
 
 # %% ../../nbs/course/10_probe.ipynb #19f16de3

@@ -38,7 +38,7 @@ from .probe import (
     image_statistics, keep_common, predict_patches, PROBES)
 from ..files import SarError, check_new_file, write_atomic
 from ..labels import IGNORE, by_group, few, open_labels, split
-from ..sar import Preprocess, pick_bands, show, to_unit
+from ..sar import RELATIVE, Preprocess, pick_bands, show
 from ..scenes import TEST_START
 from ..train.devices import pick_device
 from ..weights import load
@@ -61,12 +61,12 @@ def default_unit(
     labelled,    # a Labelled
 ):
     "Name the unit in which a contract is fitted: dB where numbers can be converted."
-    return "digital" if labelled.unit == "digital" else "db"
+    return labelled.unit if labelled.unit in ("digital", RELATIVE) else "db"
 
 
 def _to_contract(x, labelled, preprocess):    # images of a Labelled
     "Convert to the unit of the contract, one channel copied where it has copies."
-    x = to_unit(x, labelled.unit, preprocess.unit)
+    x = preprocess.convert(x, labelled.unit)
     return x.repeat(1, len(preprocess.channels) // labelled.channels, 1, 1)
 
 # %% ../../nbs/library/evaluate/report.ipynb #18cae871
@@ -97,6 +97,8 @@ def choose_contract(
     if normalise not in ("weights", "data"):
         raise SarError(f"unknown normalise {normalise!r}: weights or data")
     _match_channels(preprocess.channels, labelled)
+    if preprocess.unit == RELATIVE:
+        labelled.make_relative()
     units = {labelled.unit, preprocess.unit}
     if normalise == "data":
         preprocess = replace(preprocess, unit=default_unit(labelled))

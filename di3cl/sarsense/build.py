@@ -32,9 +32,9 @@ import torch
 from tqdm.auto import tqdm
 
 from ..files import NoDataError, SarError, UnitError, exclusive
-from di3cl.sarsense.cutting import (
-    collect, cut, draw_splits, duplicates, leave_edges, most_tiles, read_scene,
-    read_windows)
+from .cutting import (
+    collect, cut, draw_splits, duplicates, leave_edges, measure_scene, most_tiles,
+    read_scene, read_windows)
 from .sources import (
     Source, file_stamp, find_scenes, read_scene_header, unit_mismatch)
 from ..store import (
@@ -163,11 +163,13 @@ def run_job(job,     # a Job
     """Cut and write a shard; return {name: checksum} of what is written.
 
     Safe to run twice, or on two machines: the bytes are equal."""
-    cuts, skipped = [], {}
+    cuts, skipped, path = [], {}, ""
     with rasterio.Env(GDAL_CACHEMAX=64):                # MB; each block is needed once
         for header, window in job.work:
             try:
-                found = cut(header, window, job.source, s)
+                if header.path != path:
+                    path, stats = header.path, measure_scene(header, job.source, s)
+                found = cut(header, window, job.source, s, stats)
                 if changed(header.stamps):
                     raise SarError(f"{header.path}: changed while the store was built; "
                                    "run the same command again")

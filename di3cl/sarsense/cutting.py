@@ -8,8 +8,9 @@ Docs: https://di3cl.github.io/di3cl/library/sarsense/cutting.html.md"""
 # %% auto #0
 __all__ = ['AREA', 'RADIUS', 'read_windows', 'read_scene', 'to_tiles', 'average_power',
            'convert', 'reasons', 'late_reasons', 'local_looks', 'dhash', 'Cut',
-           'collect', 'most_tiles', 'cut', 'bounds', 'thumbnail', 'propose',
-           'duplicates', 'ground_block', 'draw_splits', 'on_sphere', 'leave_edges']
+           'collect', 'most_tiles', 'measure_scene', 'cut', 'bounds', 'thumbnail',
+           'propose', 'duplicates', 'ground_block', 'draw_splits', 'on_sphere',
+           'leave_edges']
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #a627df0d
 import hashlib
@@ -26,7 +27,7 @@ from scipy.spatial import cKDTree
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from ..files import NoDataError, SarError
-from ..sar import read_sar, to_unit
+from ..sar import read_sar, scene_stats, to_unit
 from .sources import degrees, unit_mismatch
 from ..store import pack
 from ..tiles import fill_invalid
@@ -208,11 +209,32 @@ def most_tiles(header,  # a SceneHeader
     bands = len(header.names) if s.channels == ("any",) else 1
     return window[2] // step * (window[3] // step) * bands
 
+# %% ../../nbs/library/sarsense/cutting.ipynb #3a61e82b
+def measure_scene(header,  # a SceneHeader
+                  source,  # its Source
+                  s):      # Settings
+    "Return median and spread of a scene as a store keeps it, (C, 2); None: no data."
+    k = source.average
+
+    def read(window):
+        data, valid, unit = read_scene(header, window, source)
+        if k > 1:
+            found = average_power(data[None], valid[None, None], unit, k)
+            (data,), ((valid,),), unit = found
+        return convert(data, unit, s.unit, source), valid, s.unit
+
+    try:
+        raster = header.raster
+        return scene_stats(read, raster.height, raster.width, max(128, 4 * k))
+    except NoDataError:
+        return None
+
 # %% ../../nbs/library/sarsense/cutting.ipynb #dab1ce31
 def cut(header,   # a SceneHeader
         window,   # (row, col, height, width)
         source,   # its Source
-        s):       # Settings
+        s,        # Settings
+        stats=None):   # of `measure_scene`; None: not known
     "Cut a window into tiles; raise SarError if it cannot be read, or must not be used."
     step = s.size * source.average
     top, left, height, width = window
@@ -228,11 +250,11 @@ def cut(header,   # a SceneHeader
     for x in range(0, width - step + 1, at_once):
         part = np.s_[..., x:x + at_once]
         found = data[part], valid[part], unit, (top, left + x)
-        cuts.append(_cut_part(*found, header, source, s))
+        cuts.append(_cut_part(*found, header, source, s, stats))
     return collect(cuts)
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #5ef87bac
-def _cut_part(data, valid, unit, place, header, source, s):
+def _cut_part(data, valid, unit, place, header, source, s, stats):
     "Cut a part of a window: judge, average, convert, judge again, describe."
     step = s.size * source.average
     height, width = valid.shape
@@ -245,6 +267,10 @@ def _cut_part(data, valid, unit, place, header, source, s):
         x, valid = x.flatten(0, 1)[:, None], valid.repeat_interleave(len(names), 0)
         corners = corners.repeat(len(names), 0)
     rows = {"unit": unit, "polarisation": np.resize(np.array(names, object), len(x))}
+    if stats is not None:
+        shape = len(x), x.shape[1]              # a row, or one of its bands, a tile
+        rows |= {name: [*np.resize(column.numpy(), shape)]
+                 for name, column in zip(("median", "spread"), stats.T)}
     early = reasons(x, valid, s)
     if source.average > 1:
         x, valid, unit = average_power(x, valid, unit, source.average)

@@ -87,8 +87,7 @@ def change_map(encoder,          # an Encoder
     "Return (B, H, W) distance of features, 0 where nothing changed."
     _check_one_grid(before, after)
     both = torch.cat([before, after])
-    if unit != preprocess.unit:
-        both = to_unit(both, unit, preprocess.unit)
+    both = preprocess.convert(both, unit)
     found = stage_maps(encoder, preprocess, both, preprocess.unit, stages)
     distances = []
     for maps, step in zip(found.maps, found.strides):

@@ -34,9 +34,9 @@ from ..evaluate.dense import stage_maps
 from ..files import (
     NoDataError, SarError, UnitError, check_new_file, open_raster, read_header)
 from ..labels import IGNORE
-from di3cl.sar import (
-    choose_bands, find_unit, pick_bands, pixel_window, read_pixels, read_sar, show,
-    to_unit)
+from ..sar import (
+    RELATIVE, choose_bands, find_unit, pick_bands, pixel_window, read_pixels, read_sar,
+    scene_stats, show, to_relative, to_unit)
 from .geotiff import Style, create_cog, read_style
 from .segment import load_model
 from .vector import check_vector, write_vector
@@ -157,9 +157,16 @@ class Scene:
         self.stamps = _stamps(path)
         self.header = read_header(path)
         self.bands = pick_bands(path, self.header.names, preprocess.channels, bands)
+        self.stats = None
+        if preprocess.unit == RELATIVE:
+            self.stats = scene_stats(self._look, self.header.height, self.header.width)
         if not self.header.placed:
             _log.warning(f"{path}: does not say where on earth it lies, so the map "
                          "will not, either")
+
+    def _look(self, window):
+        image = read_sar(self.path, window, self.unit, self.bands, self.nodata)
+        return image.data, image.valid, image.unit
 
     def read(self,
              y,     # first row
@@ -177,6 +184,9 @@ class Scene:
         except SarError as e:
             raise SarError(f"{e} (seen in rows {y} to {y + h}, "
                            f"columns {x} to {x + w})") from e
+        if self.stats is not None:
+            x = to_relative(image.data, image.unit, self.stats)
+            image = replace(image, data=x, unit=RELATIVE)
         return _fill(image, self.preprocess)
 
     def check_unchanged(self):
@@ -192,7 +202,9 @@ def _fill(image, pre):
             f"{image.path}: is in {image.unit}, and the model expects {pre.unit}: "
             "digital numbers are uncalibrated and convert to nothing. Calibrate "
             "the scene, or declare what it is with --unit where no tag does")
-    mean = to_unit(torch.tensor(pre.mean), pre.unit, image.unit)[:, None, None]
+    mean = torch.tensor(pre.mean)[:, None, None]
+    if image.unit != pre.unit:
+        mean = to_unit(mean, pre.unit, image.unit)
     return replace(image, data=torch.where(image.valid, image.data, mean))
 
 # %% ../../nbs/library/tasks/predict.ipynb #513567fd
@@ -401,7 +413,7 @@ def features(scene,           # any raster that read_sar reads
                      names=names)
 
     def network(x, unit):
-        x = to_unit(x, unit, preprocess.unit)
+        x = preprocess.convert(x, unit)
         return stage_maps(encoder, preprocess, x, preprocess.unit, (stage,)).maps[0]
 
     rows = stitch_scene(given, network, channels, stride, tile, overlap)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..encoder import Encoder
 from ..files import SarError
 from ..labels import IGNORE, TASKS
-from ..sar import Preprocess, to_unit
+from ..sar import Preprocess
 from ..train.config import Decoder, Width
 from ..weights import (
     Network, Sealed, WeightsError, load_tensors, read_sealed, write_sealed)
@@ -100,7 +100,7 @@ class Segmenter(nn.Module):
         pre = self.preprocess
         if x.shape[1] == 1 and len(set(pre.channels)) == 1:
             x = x.expand(-1, len(pre.channels), -1, -1)
-        x = pre(to_unit(x, unit, pre.unit), pre.unit)
+        x = pre(pre.convert(x, unit), pre.unit)
         return F.pad(x, (0, -x.shape[-1] % 32, 0, -x.shape[-2] % 32), mode="replicate")
 
     def forward(self,

@@ -53,6 +53,7 @@ class Config:
     start: Literal["imagenet", "random"] = "imagenet"   # weights at the start
     tile: PositiveInt = 512       # side of a tile, pixels
     view: Annotated[int, Field(ge=16)] = 448    # side of a view, pixels
+    contract: Literal["fixed", "relative"] = "fixed"    # normalised by set, or by scene
     scale: tuple[Share, Share] = (0.2, 1.0)     # area of a crop, as a share of the tile
     recipe: Literal["published", "sar", "none"] = "published"   # how two views differ
     n_boxes: PositiveInt = 10     # dynamic instances a pair of views

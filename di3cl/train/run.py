@@ -29,7 +29,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class RunSettings(BaseModel):
     "What decides a run: two that agree in it are the same."
     config: Config
     fingerprint: str             # of the data
-    unit: Unit                   # of the tiles
+    unit: Unit | Literal["mixed"]    # of the tiles
     seed: int
     preprocess: Preprocess       # measured on the data
 
