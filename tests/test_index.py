@@ -28,6 +28,9 @@ def test_the_numbers_of_the_first_page_are_those_of_the_files():
         for rival in ("random", "brightness alone"):
             _, low, _ = gains[labels][f"over {rival}"]
             assert low > 0, (labels, rival)
+        value, low, high = gains[labels]["over brightness alone"]
+        assert f"{value:.2f} with {labels}" in text, labels
+        assert f"({low:.2f} to {high:.2f})" in text, labels
     shares = record("pilot")["tasks"]["landcover"]["classes"].values()
     assert f"one class everywhere, {max(shares) / 100 / len(shares):.2f}" in text
     kill = record("kill_and_resume")
