@@ -385,6 +385,9 @@ def test_pages_keep_the_form():
             after = course[course.index(page) + 1]
             said = cells(page, "markdown")[-1]
             assert f"]({Path(after).name}" in said, f"{page} does not lead on"
+    for before, page in zip(course, course[1:]):
+        said = cells(page, "markdown")[-1]
+        assert "Back: [" in said and f"]({Path(before).name}" in said, page
 
 
 def visible(page):
