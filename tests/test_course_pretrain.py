@@ -655,7 +655,7 @@ def as_if_on_a_gpu():
         yield
 
 
-def test_a_step_waits_once_and_where_the_table_says():
+def test_a_step_waits_once_for_the_valid_boxes():
     for settings in (*EVERYTHING, dict(loss_weights=(1, 0, 0))):
         setup = tiny_setup(**settings)
         learn, pairs = learner(setup), Pairs(*setup)
