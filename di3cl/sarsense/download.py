@@ -129,8 +129,8 @@ def _tar_member(t, info):
 def _write_members(archive, members, folder):
     "Write all members into a new folder, or none if there is a bad one among them."
     for name, size, plain, _ in members:
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        outside = ".." in parts or parts[:1] == ("/",) or ":" in name[:2]
+        path = PurePosixPath(name.replace("\\", "/"))
+        outside = ".." in path.parts or path.is_absolute() or ":" in name[:2]
         if outside or not plain:
             why = "points outside the folder" if outside else "is no plain file"
             raise SarError(f"{archive}: refused, nothing unpacked: "
