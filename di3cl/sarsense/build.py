@@ -20,7 +20,7 @@ from collections import Counter
 from concurrent.futures import (
     BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed)
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -149,7 +149,7 @@ def _shard_by_shard(work, source, s):
 
 def _key(source, work, s):
     "Return a name for a shard that changes with everything that changes its bytes."
-    common = {k: v for k, v in asdict(s).items() if k in STORE_WIDE}
+    common = {name: getattr(s, name) for name in STORE_WIDE}
     windows = [(h.names, h.reads, h.stamps, h.raster.transform, window)
                for h, window in work]
     text = repr((common, replace(source, path=""), windows))
@@ -194,8 +194,8 @@ def _save_rejected(store, name, examples, each=3):
 
 def changed(stamps):   # of files, when their tiles were cut
     "Return the files that are not what they were."
-    return sorted({stamp[0] for stamp in map(tuple, stamps)
-                   if stamp[1] and file_stamp(stamp[0]) != stamp})
+    return sorted({path for path, time, sha in stamps
+                   if time and file_stamp(path) != (path, time, sha)})
 
 # %% ../../nbs/library/sarsense/build.ipynb #8e921400
 @contextmanager
@@ -301,7 +301,7 @@ def build(s,                # Settings
           workers=1,        # processes on this machine
           scheduler=None):  # address of a Dask scheduler, in place of them
     "Make a store, finish it, or bring it up to date; return the notes of `finish`."
-    create(store, **{k: v for k, v in asdict(s).items() if k in STORE_WIDE})
+    create(store, **{name: getattr(s, name) for name in STORE_WIDE})
     with exclusive(store), make_executor(workers, scheduler) as executor:
         run = partial(executor.map, chunksize=64)
         try:

@@ -187,7 +187,7 @@ class Cut(NamedTuple):
     "What came of a window, or of several."
     tiles: list        # n arrays (C, size, size), as the store keeps them
     rows: list         # of the manifest, n of them
-    rejected: list     # (reason, thumbnail (32, 32) uint8), one of each reason a part
+    rejected: list     # (reason, thumbnail (32, 32) uint8), a few of each reason
     counts: Counter    # tiles kept, and rejected by reason
 
 
@@ -282,8 +282,9 @@ def _cut_part(data, valid, unit, place, header, source, s, stats):
     counts["kept"] = counts.pop("", 0)
     rows |= _describe(x, y, unit, corners, header, source, step) | {"valid": share}
     rows = DataFrame(rows)[why == ""].to_dict("records")
-    firsts = zip(*np.unique(why, return_index=True))
-    rejected = [(reason, thumbnail(y[k], valid[k])) for reason, k in firsts if reason]
+    rejected = [(reason, thumbnail(y[k], valid[k]))
+                for reason in sorted({*why} - {""})
+                for k in np.flatnonzero(why == reason)[:3]]
     return Cut(list(pack(y, s.unit)[why == ""]), rows, rejected, counts)
 
 # %% ../../nbs/library/sarsense/cutting.ipynb #391f37c7
