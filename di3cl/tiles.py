@@ -274,11 +274,11 @@ def _skip(self: FolderTiles, path, why):
         return
     self.skipped[path] = str(why)
     bad, n = len(self.skipped), len(self.files)
-    LOG.warning(f"skipped ({bad}): {why}")
     if bad > self.max_bad * n:
         raise SarError(f"{self.folder}: {bad} of {n} images cannot be used, more than "
                        f"max_bad={self.max_bad:.0%} allows: mend or remove them. The "
                        f"last: {why}")
+    LOG.warning(f"skipped ({bad}): {why}")
 
 # %% ../nbs/library/data/tiles.ipynb #34458818
 @patch
@@ -419,14 +419,15 @@ def open_tiles(data,           # "sim", a folder, a store; or several with comma
             open_tiles(part, size, **made, **(declared if _holds_images(part) else {}))
             for part in parts])
     if str(data) == "sim":
-        tiles, what = SimTiles(n, size, seed, channels, device=device), "tiles"
+        tiles = SimTiles(n, size, seed, channels, device=device)
+        what = f"simulated tiles are in {tiles.unit}, not in"
     elif Path(data, "store.json").exists():
-        tiles, what = StoreTiles(data, size, seed=seed), "a store"
+        tiles = StoreTiles(data, size, seed=seed)
+        what = f"{data}: a store of {tiles.unit}, not of"
     else:
         return FolderTiles(data, size, unit, least, seed, bands=bands, nodata=nodata)
     if unit not in (None, tiles.unit):
-        raise SarError(f"{data}: {what} of {tiles.unit}, not of {unit}: leave the unit "
-                       "out")
+        raise SarError(f"{what} {unit}: leave the unit out")
     if (bands, nodata) != (None, None):
         raise SarError(f"{data}: holds no images: leave bands and nodata out")
     return tiles
