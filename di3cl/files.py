@@ -476,9 +476,9 @@ def check_new_file(path,          # where a file shall be made
                    suffixes=()):  # that it may have, such as (".tif",); none: any
     "Raise if a new file cannot be made: it is there, or its folder is not."
     path = Path(path)
+    _check_new(path, os.path.lexists(path), path.parent, "file")
     if suffixes and path.suffix.lower() not in suffixes:
         raise SarError(f"{path}: its name must end in {' or '.join(suffixes)}")
-    _check_new(path, os.path.lexists(path), path.parent, "file")
 
 def check_new_folder(path):       # where a folder shall be made, with its parents
     "Raise if a new folder cannot be made; one with hidden files only may be there."
