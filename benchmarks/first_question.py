@@ -115,6 +115,7 @@ def train(args):
             data,
             out,
             "tiny",
+            width=1.0,   # as the preset was when this was run
             unit=None if data == "sim" else "db",
             seed=seed,
             resume=(out / "config.json").exists(),
@@ -306,7 +307,7 @@ def ask_all(args, tests):
                 / "weights.safetensors"
             )
             starts = {arm: encoder} | (
-                {"random": new_model(make_config("tiny"), 1, seed).encoder}
+                {"random": new_model(make_config("tiny", width=1.0), 1, seed).encoder}
                 if arm == "DI3CL"
                 else {}
             )

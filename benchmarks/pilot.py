@@ -87,6 +87,7 @@ def train(args):
             "sim",
             out,
             "tiny",
+            width=1.0,   # as the preset was when this was run
             seed=0,
             resume=(out / "config.json").exists(),
             checkpoint_seconds=60,
@@ -180,7 +181,7 @@ def begin(args, arm, name, labelled, ids, seed):
             1
         ]  # the same contract for all
     if arm in ("random", FITTED):
-        encoder = new_model(make_config("tiny"), 1, seed).encoder
+        encoder = new_model(make_config("tiny", width=1.0), 1, seed).encoder
     return encoder, pre if name in ("landcover", "water", "road") else Preprocess.fit(
         to_unit(sample_images(labelled, ids), labelled.unit, "db"), "db", pre.channels
     )
@@ -490,7 +491,7 @@ def cost(args, arm):
     rows = list(csv.DictReader(open(folder(args, arm) / "metrics.csv")))
     return dict(
         arm=arm,
-        pairs=int(rows[-1]["step"]) * make_config("tiny").batch,
+        pairs=int(rows[-1]["step"]) * make_config("tiny", width=1.0).batch,
         minutes=round(float(rows[-1]["seconds"]) / 60, 1),
     )
 
