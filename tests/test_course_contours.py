@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from fastcore.test import *
 
-from di3cl.contours import _averages, _common_ground, _on_pixels, _sides
+from di3cl.contours import _averages, _common_ground, _sides, on_pixels
 from di3cl.sar import speckle, to_unit
 from di3cl.views import crop_resize, overlap, sample_views
 
@@ -157,7 +157,7 @@ def test_cells_are_read_where_they_are():
         test_eq((first + last + 1) / 2, stride * j + 0.5)
         n = 64 // stride                  # a map that tells where its cells are centred
         here = (stride * torch.arange(n) + 0.5).expand(1, 1, n, -1)
-        read = _on_pixels(here, stride, (16, 16))[0, 0]
+        read = on_pixels(here, stride, (16, 16))[0, 0]
         want = (4 * (torch.arange(16) + 0.5)).expand(16, -1)
         test_close(read[:, :14], want[:, :14], eps=1e-4)   # then the border repeats
 
@@ -340,7 +340,7 @@ def test_the_loss_knows_two_views_of_a_tile():
 
 def test_flipped_views_agree_best_where_the_cells_are():
     def right(m):                    # 1.5 pixels to the right, as stage 1 is to be read
-        return _on_pixels(m, 4, m.shape[-2:])
+        return on_pixels(m, 4, m.shape[-2:])
 
     def wrong(m):                       # 1.5 to the left: as smooth, and misplaced
         return right(m.flip(-1)).flip(-1)

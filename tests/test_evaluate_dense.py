@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.test import *
 
+from di3cl.contours import on_pixels
 from di3cl.encoder import Encoder
 from di3cl.files import SarError
 from di3cl.sar import Preprocess
@@ -25,7 +26,8 @@ def seeded(k=0):
 def gridded(encoder, x, stages=(1, 2, 3, 4), stride=1):
     "All these stages on one grid."
     s = stage_maps(encoder, PLAIN, x, "db", stages)
-    grids = [on_grid(m, step, stride, s.size) for m, step in zip(s.maps, s.strides)]
+    shape = [n // stride for n in s.size]
+    grids = [on_pixels(m, k, shape, stride) for m, k in zip(s.maps, s.strides)]
     return torch.cat(grids, 1)
 
 

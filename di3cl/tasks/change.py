@@ -18,7 +18,8 @@ from skimage.filters import threshold_otsu
 from sklearn.metrics import roc_curve
 from torch.nn import functional as F
 
-from ..evaluate.dense import on_grid, stage_maps
+from ..contours import on_pixels
+from ..evaluate.dense import stage_maps
 from ..files import SarError
 from ..sar import speckle, to_unit
 from ..scenes import (CLASSES, column, coordinates, fractal, normal_at, observe,
@@ -44,9 +45,8 @@ def _low_ground(keys, size, rise):
 def flood_pairs(n,          # how many places
                 start,      # number of the first scene
                 size=128,   # pixels
-                looks=4,    # of both dates
                 rise=0.7):  # of the water, in standard deviations of the height
-    "Simulate places at two dates. Pair k shows scene start + k of `simulate`."
+    "Simulate places at two dates, 4 looks. Pair k shows scene start + k of `simulate`."
     keys = scene_keys(0, start, n)
     scene = observe(keys, size, sensor=1)      # one whose pixels do not share echoes
     label, seen = scene.land.label, scene.seen
@@ -57,7 +57,7 @@ def flood_pairs(n,          # how many places
     water = to_unit(column("vv")[CLASSES.index("water")], "db", "intensity")
     later = torch.where(flood[:, None], water, seen * grown[:, None])
     g = torch.Generator().manual_seed(start)
-    dates = (to_unit(speckle(x, looks, g), "intensity", "db") for x in (seen, later))
+    dates = (to_unit(speckle(x, 4, g), "intensity", "db") for x in (seen, later))
     return TwoDates(*dates, flood)
 
 # %% ../../nbs/guides/change.ipynb #18479d0e
@@ -86,14 +86,13 @@ def change_map(encoder,          # an Encoder
                stages=(1, 2)):   # whose features are compared
     "Return (B, H, W) distance of features, 0 where nothing changed."
     _check_one_grid(before, after)
-    both = torch.cat([before, after])
-    both = preprocess.convert(both, unit)
+    both = preprocess.convert(torch.cat([before, after]), unit)
     found = stage_maps(encoder, preprocess, both, preprocess.unit, stages)
     distances = []
     for maps, step in zip(found.maps, found.strides):
         old, new = maps.chunk(2)
         d = (new - old).square().mean(1, keepdim=True).sqrt()
-        distances.append(on_grid(d, step, 1, found.size))
+        distances.append(on_pixels(d, step, found.size, side=1))
     return torch.cat(distances, 1).mean(1)
 
 # %% ../../nbs/guides/change.ipynb #e4f61184
@@ -107,9 +106,8 @@ def best_threshold(distance,  # numbers, any shape
                    truth):    # bool, the same shape
     "Return (threshold, kappa): from where on to say change, so that kappa is largest."
     false, hit, threshold = roc_curve(truth.flatten(), distance.flatten())
-    changed = truth.double().mean().item()
-    found, wrong = changed * hit, (1 - changed) * false    # shares of all pixels
-    called = found + wrong
-    chance = called * changed + (1 - called) * (1 - changed)
-    kappa = (found + 1 - changed - wrong - chance) / np.maximum(1 - chance, 1e-12)
+    changed = truth.double().mean().item()                 # shares of all pixels
+    called = changed * hit + (1 - changed) * false
+    unlike = changed + called - 2 * changed * called       # expected by chance
+    kappa = 2 * changed * (1 - changed) * (hit - false) / np.maximum(unlike, 1e-12)
     return float(threshold[kappa.argmax()]), float(kappa.max())
