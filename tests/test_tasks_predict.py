@@ -624,8 +624,9 @@ def test_what_is_shown_lies_on_each_other():
     axes = show_prediction(scene, map_, p, window=(100, 120, 90, 130))
     titles = [a.get_title() for a in axes]
     test_eq(titles, ["scene", "map", "probability of water", "map over scene"])
-    blue = axes[1].images[0].get_array()[..., 2] > axes[1].images[0].get_array()[..., 0]
-    test_eq(blue, read(map_)[0, 100:190, 120:250] == 1)
+    test_eq(axes[1].images[0].get_array() == 1, read(map_)[0, 100:190, 120:250] == 1)
+    blue = axes[1].images[0].to_rgba(axes[1].images[0].get_array())
+    test_eq(blue[..., 2] > blue[..., 0], read(map_)[0, 100:190, 120:250] == 1)
     for image in [image for a in axes for image in a.images]:
         test_eq(image.get_array().shape[:2], (90, 130))
     test_eq(len(show_prediction(scene, map_)), 3)

@@ -166,27 +166,14 @@ def _patches(labelled, ids, preprocess, seed):
     return balance(every, 300, torch.Generator().manual_seed(seed))
 
 
-def _ask_patches(features, train, test, n):    # {row: function of Patches}, Patches
-    "Return {(row, column): (blocks, n, n)} of patches."
-    found = {}
-    for name, f in features.items():
-        for way, guess in predict_patches(f, train, test).items():
-            found[name, f"patches {way}"] = confusions(guess, test, n)
-    return found
-
-
-def _ask_pixels(readers, preprocess, labelled, train, test, every, seed):
-    "Return {(row, column): (blocks, n, n)} of pixels."
-    found, n = {}, len(labelled.classes)
-    for name, read in readers.items():
-        batches = _batches(labelled, train, preprocess, f"pixels, {name}")
-        g = torch.Generator().manual_seed(seed)
-        known = collect_pixels(read, batches, max(2, 400 // len(train)), g)
-        batches = _batches(labelled, test, preprocess, f"maps, {name}")
-        asked = map_confusions(read, fit_pixels(known), batches, n, every)
-        for way, tables in asked.items():
-            found[name, f"pixels {way}"] = by_group(tables, labelled.groups[test])
-    return found
+def _map_pixels(read, name, preprocess, labelled, train, test, every, seed):
+    "Return {way: a confusion matrix of pixels for each test tile, (tiles, n, n)}."
+    batches = _batches(labelled, train, preprocess, f"pixels, {name}")
+    g = torch.Generator().manual_seed(seed)
+    known = collect_pixels(read, batches, max(2, 400 // len(train)), g)
+    batches = _batches(labelled, test, preprocess, f"maps, {name}")
+    return map_confusions(
+        read, fit_pixels(known), batches, len(labelled.classes), every)
 
 # %% ../../nbs/library/evaluate/report.ipynb #c5917f6e
 def _rounded(interval):
@@ -217,18 +204,23 @@ def _untrained(encoder, seed):
 
 def _ask(encoder, preprocess, labelled, train, test, every, seed, device):
     "Ask all there is to ask: (found, classes that fill patches)."
-    features = {"image statistics": image_statistics}
-    readers = {"image statistics": statistics_reader()}
+    who = {"image statistics": (image_statistics, statistics_reader())}
     for name, e in dict(untrained=_untrained(encoder, seed), weights=encoder).items():
-        features[name] = partial(embed, e.to(device), preprocess)
-        readers[name] = encoder_reader(e, preprocess, preprocess.unit)
-    found = {}
+        who[name] = (partial(embed, e.to(device), preprocess),
+                     encoder_reader(e, preprocess, preprocess.unit))
     cut = [_patches(labelled, ids, preprocess, seed) for ids in (train, test)]
     known, asked = keep_common(*cut, least=10)
     classes = known.y.unique().tolist()
-    if min(len(classes), *(len(p.group.unique()) for p in (known, asked))) > 1:
-        found = _ask_patches(features, known, asked, len(labelled.classes))
-    found |= _ask_pixels(readers, preprocess, labelled, train, test, every, seed)
+    enough = min(len(classes), *(len(p.group.unique()) for p in (known, asked))) > 1
+    found, n = {}, len(labelled.classes)
+    for name, (features, read) in who.items():
+        patches = predict_patches(features, known, asked) if enough else {}
+        for way, guess in patches.items():
+            found[name, f"patches {way}"] = confusions(guess, asked, n)
+        pixels = _map_pixels(
+            read, name, preprocess, labelled, train, test, every, seed)
+        for way, tables in pixels.items():
+            found[name, f"pixels {way}"] = by_group(tables, labelled.groups[test])
     return found, [labelled.classes[k] for k in classes]
 
 # %% ../../nbs/library/evaluate/report.ipynb #16945852
@@ -412,7 +404,6 @@ def score_tally(
     t,           # a Tally
     labelled,    # its Labelled
     n=500,       # resamples
-    seed=0,      # of the resampling
 ):
     """Score all: {score: [value, low, high]}, 95 % intervals over blocks of ground.
 
@@ -422,7 +413,7 @@ def score_tally(
         units = by_group(getattr(t, field), t.group)
         found = statistic(units), math.nan, math.nan
         if len(units) > 1:
-            found = bootstrap_interval(units, statistic, n, seed=seed)[:3]
+            found = bootstrap_interval(units, statistic, n)[:3]
         out[name] = [None if math.isnan(v) else round(v, 4) for v in found]
     return out
 
@@ -440,7 +431,6 @@ def compare(
     labelled,    # their Labelled
     names,       # scores of `score_functions`
     n=300,       # resamples
-    seed=0,      # of the resampling
 ):
     """Score maps of one area: {score: {map: [value, low, high], ..., "gain": [...]}}.
 
@@ -449,8 +439,8 @@ def compare(
     for name in names:
         field, statistic = functions[name]
         units = [by_group(getattr(t, field), t.group) for t in tallies.values()]
-        found = [bootstrap_interval(u, statistic, n, seed=seed) for u in units]
-        found.append(bootstrap_gain(units[-1], units[0], statistic, n, seed=seed))
+        found = [bootstrap_interval(u, statistic, n) for u in units]
+        found.append(bootstrap_gain(units[-1], units[0], statistic, n))
         out[name] = dict(zip([*tallies, "gain"], [list(i[:3]) for i in found]))
     return out
 
@@ -483,13 +473,12 @@ def show_map(
     palette,      # a colour a class
     ax,           # a matplotlib axis
     title=None,   # of the panel
+    **kw,         # to `imshow`
 ):
-    "Draw a map in the colours of its legend, white where nothing is known."
+    "Draw a map in the colours of its legend, nothing where nothing is known."
     label = torch.where(label == IGNORE, len(palette), label.long())
-    ax.imshow(label.numpy(), cmap=ListedColormap([*palette, "white"]),
-              vmin=0, vmax=len(palette), interpolation="nearest")
-    ax.set(title=title or "", xticks=[], yticks=[])
-    return ax
+    return show(label, ax, title, cmap=ListedColormap([*palette, "none"]), vmin=0,
+                vmax=len(palette), interpolation="nearest", **kw)
 
 # %% ../../nbs/library/evaluate/report.ipynb #b370060e
 def draw_scorecard(

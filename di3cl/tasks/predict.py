@@ -24,13 +24,13 @@ from tempfile import mkdtemp
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 import di3cl
 from ..evaluate.dense import stage_maps
+from ..evaluate.report import show_map
 from ..files import (
     NoDataError, SarError, UnitError, check_new_file, open_raster, read_header)
 from ..labels import IGNORE
@@ -66,13 +66,12 @@ def ramp(start,       # of a tile along one side
          n,           # of the scene along that side
          overlap):    # of two tiles
     "Return the (stop - start,) weights of a tile along one side."
-    angle = math.pi / 2 * (torch.arange(overlap) + .5) / max(overlap, 1)
-    rise = torch.sin(angle).square()
+    wave = torch.signal.windows.cosine(2 * overlap).square()    # sin^2: up, then down
     weight = torch.ones(stop - start)
     if start > 0:
-        weight[:overlap] = rise
+        weight[:overlap] = wave[:overlap]
     if stop < n:
-        weight[len(weight) - overlap:] *= rise.flip(0)
+        weight[len(weight) - overlap:] *= wave[overlap:]
     return weight
 
 # %% ../../nbs/library/tasks/predict.ipynb #48a60db7
@@ -92,31 +91,24 @@ def stitch(answer,          # (top, left, height, width) -> (D, h / stride, w / 
 
     Cells that no tile knows are NaN."""
     tops, lefts = starts(height, size, overlap), starts(width, size, overlap)
-    seam = torch.zeros(channels + 1, 0, _cells(width, stride))
+    rows, cells = _cells(height, stride), _cells(width, stride)
+    seam, fade = torch.zeros(channels + 1, 0, cells), overlap // stride
     for top, below in zip(tops, [*tops[1:], height]):
-        bottom = min(top + size, height)
-        new = _cells(bottom - top, stride) - seam.shape[1]
-        total = F.pad(seam, (0, 0, 0, new))
+        h = min(size, height - top)
+        total = F.pad(seam, (0, 0, 0, _cells(h, stride) - seam.shape[1]))
+        first = top // stride
+        down = ramp(first, first + total.shape[1], rows, fade)
         for left in lefts:
-            right = min(left + size, width)
-            found = answer(top, left, bottom - top, right - left)
+            found = answer(top, left, h, min(size, width - left))
             if found is not None:
-                sides = ((top, bottom, height), (left, right, width))
-                _add(total, found, sides, overlap, stride)
+                first, last = left // stride, left // stride + found.shape[2]
+                weight = down[:, None] * ramp(first, last, cells, fade)
+                weight = weight * ~found[0].isnan()
+                total[:-1, :, first:last] += found.nan_to_num() * weight
+                total[-1, :, first:last] += weight
         finished = _cells(below - top, stride)
         done, seam = total[:, :finished], total[:, finished:].clone()
         yield done[:-1] / done[-1]           # 0 / 0 is NaN
-
-
-def _add(total, found, sides, overlap, stride):
-    "Add the answer of a tile, and its weights, to the sums of a row of tiles."
-    ramps = [ramp(*(_cells(n, stride) for n in side), overlap // stride)
-             for side in sides]
-    weight = (ramps[0][:, None] * ramps[1]) * ~found[0].isnan()
-    left = sides[1][0] // stride
-    where = total[:, :, left:left + found.shape[2]]
-    where[:-1] += found.nan_to_num() * weight
-    where[-1] += weight
 
 # %% ../../nbs/library/tasks/predict.ipynb #localfile
 def local_file(path):        # of a raster, or an address that GDAL resolves
@@ -323,8 +315,8 @@ TIFF, PNG = (".tif", ".tiff"), (".png",)
 
 
 def _write_rows(rows, header, style, tags, map, probabilities):
-    "Write probabilities from top to bottom; return (256,) pixels of each class."
-    count = torch.zeros(IGNORE + 1, dtype=torch.long)
+    "Write probabilities from top to bottom; return pixels of each class."
+    count = torch.zeros(len(style.classes), dtype=torch.long)
     one = replace(header, count=1, dtype="uint8", names=("class",))
     all_ = replace(one, count=len(style.classes), names=style.classes)
     with ExitStack() as files:
@@ -339,7 +331,7 @@ def _write_rows(rows, header, style, tags, map, probabilities):
             if probabilities:
                 p = torch.where(known, (p * STEPS).round(), IGNORE)
                 write_all(p.byte().numpy())
-            count += torch.bincount(label.flatten(), minlength=len(count))
+            count += torch.bincount(label[known], minlength=len(count))
     return count
 
 # %% ../../nbs/library/tasks/predict.ipynb #fe7810dc
@@ -381,8 +373,7 @@ def predict(scene,               # any raster that read_sar reads
             write_vector(a, c, net.task)
         if picture:
             _save_picture(d, given, a, b)
-    shares = count[:IGNORE] / count[:IGNORE].sum()
-    return {name: float(shares[k]) for k, name in enumerate(net.classes)}
+    return dict(zip(net.classes, (count / count.sum()).tolist()))
 
 # %% ../../nbs/library/tasks/predict.ipynb #9d052a51
 def features(scene,           # any raster that read_sar reads
@@ -443,14 +434,6 @@ def read_thumbnail(path,           # any raster
         x = to_unit(x.nan_to_num(), unit, "db")
     return torch.where(valid.all(0), x, math.nan)
 
-# %% ../../nbs/library/tasks/predict.ipynb #03bb7c32
-def _paint(label, style, alpha=1., first=0):
-    "Return (h, w, 4) colours of class numbers; those below `first` are clear."
-    table = torch.zeros(IGNORE + 1, 4)
-    for k, colour in enumerate(style.palette[first:], first):
-        table[k] = torch.tensor(to_rgba(colour, alpha))
-    return table[label.nan_to_num(IGNORE).long()].numpy()
-
 # %% ../../nbs/library/tasks/predict.ipynb #8541bdae
 def show_prediction(scene,                  # any raster
                     map,                    # what `di3cl predict` made of it
@@ -464,7 +447,7 @@ def show_prediction(scene,                  # any raster
     The probability is that of the second of two classes, else of the likeliest."""
     style = read_style(map)
     grey = read_thumbnail(scene, window, 700, unit, bands, nodata)[0]
-    label = read_thumbnail(map, window, unit="digital")[0]
+    label = read_thumbnail(map, window, unit="digital")[0].nan_to_num(IGNORE)
     if grey.shape != label.shape:
         raise SarError(f"{map}: has other rows and columns than {scene}: "
                        "it is the map of another scene")
@@ -473,15 +456,14 @@ def show_prediction(scene,                  # any raster
     fig, axes = plt.subplots(1, panels, figsize=(3.2 * panels, high),
                              layout="constrained")
     show(grey, axes[0], "scene")
-    axes[1].imshow(_paint(label, style))
-    axes[1].set(title="map", xticks=[], yticks=[])
+    show_map(label, style.palette, axes[1], "map")
     if probabilities:
         p = read_thumbnail(probabilities, window, unit="digital")
         p, name = (p[1], style.classes[1]) if two else (p.amax(0), "the likeliest")
         show(p, axes[2], f"probability of {name}", cmap="viridis", vmin=0, vmax=1)
         fig.colorbar(axes[2].images[0], ax=axes[2], shrink=0.6, pad=0.02)
-    over = show(grey, axes[-1], "map over scene")
-    over.imshow(_paint(label, style, 0.5, first=1 if two else 0))
+    over = ("none", style.palette[1]) if two else style.palette
+    show_map(label, over, show(grey, axes[-1]), "map over scene", alpha=0.5)
     handles = [Patch(fc=c, ec="0.5", label=name) for name, c in zip(*style)]
     fig.legend(handles=handles, loc="outside lower center", ncols=10, fontsize=9,
                frameon=False)
