@@ -31,11 +31,11 @@ from ..weights import (
 def pyramid(encoder,   # an Encoder
             x):        # (B, C, H, W), normalised
     "Return six maps, fine to coarse: the input, its half, stages 1 to 4."
-    maps = [x, encoder.relu(encoder.bn1(encoder.conv1(x)))]
-    x = encoder.maxpool(maps[-1])
-    for layer in (encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4):
+    maps = [x]
+    for name, layer in encoder.named_children():
         x = layer(x)
-        maps.append(x)
+        if name == "relu" or name.startswith("layer"):
+            maps.append(x)
     return maps
 
 # %% ../../nbs/library/tasks/segment.ipynb #4dc6f485
@@ -48,25 +48,24 @@ def make_decoder(name,         # one of DECODERS
                  width=64):    # channels inside, a multiple of 32
     "Return (a decoder of segmentation-models-pytorch, the channels it gives)."
     try:
-        from segmentation_models_pytorch import decoders
+        from segmentation_models_pytorch.decoders import (
+            deeplabv3, fpn, pspnet, unet, upernet)
     except ImportError as e:
         raise SarError("decoders come from segmentation-models-pytorch, which is not "
                        "installed: pip install 'di3cl[segment]'") from e
     if name == "upernet":
-        make, out = decoders.upernet.decoder.UPerNetDecoder, width
-        return make(channels, decoder_channels=width), out
+        return upernet.decoder.UPerNetDecoder(channels, decoder_channels=width), width
     if name == "unet":
-        make, out = decoders.unet.decoder.UnetDecoder, width // 4
-        return make(channels, [4 * width, 2 * width, width, width // 2, out]), out
+        widths = [4 * width, 2 * width, width, width // 2, width // 4]
+        return unet.decoder.UnetDecoder(channels, widths), width // 4
     if name == "pspnet":
-        make, out = decoders.pspnet.decoder.PSPDecoder, 2 * width
-        return make(channels, out_channels=out), out
+        return pspnet.decoder.PSPDecoder(channels, out_channels=2 * width), 2 * width
     if name == "fpn":
-        make, out = decoders.fpn.decoder.FPNDecoder, width
-        return make(channels, pyramid_channels=width, segmentation_channels=width), out
+        return fpn.decoder.FPNDecoder(
+            channels, pyramid_channels=width, segmentation_channels=width), width
     if name != "deeplabv3plus":
         raise SarError(f"unknown decoder {name!r}: one of {', '.join(DECODERS)}")
-    decoder = decoders.deeplabv3.decoder.DeepLabV3PlusDecoder(
+    decoder = deeplabv3.decoder.DeepLabV3PlusDecoder(
         channels, 5, width, atrous_rates=(2, 4, 6), output_stride=16,
         aspp_separable=True, aspp_dropout=0.1)
     decoder.up.scale_factor = stride // 4
@@ -96,10 +95,8 @@ class Segmenter(nn.Module):
     def feed(self,
              x,        # (B, C, H, W), any size
              unit):    # of x, one of sar.UNITS
-        "Convert, copy one channel where the contract has copies, normalise, pad to 32."
+        "Convert, normalise (one channel to all its copies, if so agreed), pad to 32."
         pre = self.preprocess
-        if x.shape[1] == 1 and len(set(pre.channels)) == 1:
-            x = x.expand(-1, len(pre.channels), -1, -1)
         x = pre(pre.convert(x, unit), pre.unit)
         return F.pad(x, (0, -x.shape[-1] % 32, 0, -x.shape[-2] % 32), mode="replicate")
 
@@ -206,15 +203,14 @@ def cut_crops(labelled,          # a Labelled
     "Return the Crops at these places."
     images, labels = [], []
     for tile, top, left in places:
-        rows, columns = slice(top, top + crop), slice(left, left + crop)
+        window = ..., slice(top, top + crop), slice(left, left + crop)
         image, label = labelled.tile(tile)
-        images.append(image[:, rows, columns])
-        labels.append(label[rows, columns].long())
-    image, label = torch.stack(images), torch.stack(labels)
+        images.append(image[window])
+        labels.append(label[window])
+    image, label = torch.stack(images), torch.stack(labels).long()
     flip = torch.rand(len(places), generator=generator) < flip_p
-    flip = flip[:, None, None]
-    image = torch.where(flip[:, None], image.flip(-1), image)
-    return Crops(image, torch.where(flip, label.flip(-1), label))
+    image[flip], label[flip] = image[flip].flip(-1), label[flip].flip(-1)
+    return Crops(image, label)
 
 # %% ../../nbs/library/tasks/segment.ipynb #06ab4e72
 MODEL = "model.safetensors"     # its name in the folder of a model
