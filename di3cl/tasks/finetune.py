@@ -25,6 +25,7 @@ import platform
 import shutil
 import time
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from fastai.callback.schedule import fit_one_cycle
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import Adam
+from fastcore.basics import chunked
 from tqdm.auto import tqdm
 
 import di3cl
@@ -145,8 +147,8 @@ class ValidBatches:
         return -(-len(self.ids) // self.batch)
 
     def __iter__(self):
-        for k in range(0, len(self.ids), self.batch):
-            image, label = self.labelled.batch(self.ids[k:k + self.batch])
+        for some in chunked(self.ids, self.batch):
+            image, label = self.labelled.batch(some)
             yield image, self.labelled.unit, label.long()
 
 # %% ../../nbs/library/tasks/finetune.ipynb #d642cc44
@@ -166,8 +168,7 @@ def make_learner(model,          # a Segmenter
         ValidBatches(labelled, areas.val, config.batch), device=torch.device(device))
 
     def learnable(m):
-        groups = [[p for p in g if p.requires_grad] for g in layer_groups(m)]
-        return list(filter(None, groups))
+        return [group for group in layer_groups(m) if group[0].requires_grad]
 
     return Learner(
         dls, model.to(device, memory_format=torch.channels_last),
@@ -219,11 +220,9 @@ class History(Callback):
         steps = len(self.dls.train) * self.n_epoch
         self.bar = tqdm(total=steps, unit="step", desc="fine-tuning")
 
-    def before_train(self):
-        self.total = 0
-
-    def before_validate(self):
-        self.val_loss, classes = 0, len(self.model.classes)
+    def before_epoch(self):
+        self.total = self.val_loss = 0
+        classes = len(self.model.classes)
         self.confusion = torch.zeros(classes, classes, dtype=torch.long)
 
     def after_batch(self):
@@ -232,9 +231,9 @@ class History(Callback):
             self.step += 1
             self.bar.update()
         else:
-            truth, guess = self.yb[0].cpu(), self.pred.argmax(1).cpu()
+            truth, guess = self.yb[0], self.pred.argmax(1)
             self.val_loss += float(self.loss) * len(truth)
-            self.confusion += confusion_matrix(truth, guess, len(self.confusion))
+            self.confusion += confusion_matrix(truth, guess, len(self.confusion)).cpu()
 
     def after_epoch(self):
         loss = float(self.total) / len(self.dls.train)
@@ -266,9 +265,7 @@ class KeepBest(Callback):
     def after_epoch(self):
         miou = self.history.scores.miou
         if miou > self.best:
-            self.best = miou
-            state = self.model.state_dict()
-            self.state = {k: v.detach().clone() for k, v in state.items()}
+            self.best, self.state = miou, deepcopy(self.model.state_dict())
 
     def after_fit(self):
         if self.state:
