@@ -12,6 +12,7 @@ __all__ = ['tile_confusions', 'confusion_matrix', 'segmentation_report',
            'bootstrap_gain']
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #0349eb36
+from collections import Counter
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -36,14 +37,13 @@ def _labels(x, name):
 def _check_legend(labels, name, n_classes, ignore):
     "Raise if labels lie outside 0 .. n_classes - 1; say which, and how many pixels."
     strange = labels[(labels < 0) | (labels >= n_classes)]
-    if len(strange) == 0:
-        return
-    values, counts = strange.unique(return_counts=True)
-    found = [f"{v} ({c} px)" for v, c in zip(values[:8].tolist(), counts.tolist())]
-    raise ValueError(
-        f"{name} holds labels outside the legend 0..{n_classes - 1}: "
-        f"{', '.join(found)}. "
-        f"Remap them, or mark pixels without a truth with {ignore} in the truth")
+    if len(strange):
+        counts = Counter(strange.tolist())
+        found = [f"{v} ({counts[v]} px)" for v in sorted(counts)[:8]]
+        raise ValueError(
+            f"{name} holds labels outside the legend 0..{n_classes - 1}: "
+            f"{', '.join(found)}. "
+            f"Remap them, or mark pixels without a truth with {ignore} in the truth")
 
 
 def _check_grid(truth, prediction):
@@ -81,8 +81,8 @@ def confusion_matrix(
     ignore=255,   # pixels with this truth are left out; None leaves nothing out
 ):
     "Count (n, n) int64, rows = truth. Add the matrices of batches to stream a set."
-    truth, prediction = torch.as_tensor(truth), torch.as_tensor(prediction)
-    return tile_confusions(truth[None], prediction[None], n_classes, ignore)[0]
+    pair = (torch.as_tensor(labels)[None] for labels in (truth, prediction))
+    return tile_confusions(*pair, n_classes, ignore)[0]
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #5a0c48a5
 def segmentation_report(
@@ -202,8 +202,8 @@ def match_scores(
     """Score the counts summed over all tiles: MatchScores.
 
     With nothing in truth, completeness is NaN; with nothing in both, all are."""
-    counts = counts.reshape(-1, 4).sum(0).to("cpu", torch.float64)
-    found, truth, right, mapped = counts
+    counts = counts.reshape(-1, 4).sum(0)
+    found, truth, right, mapped = counts.to("cpu", torch.float64)
     completeness = found / truth
     correctness = right / mapped
     f1 = quality = right / (mapped + truth - found)

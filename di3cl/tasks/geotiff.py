@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 
 import rasterio
 import rasterio.shutil
-from matplotlib.colors import to_hex, to_rgba
+from matplotlib.colors import to_rgba
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -50,14 +50,13 @@ def _write_style(f, style):
 def read_style(path):          # a map that `di3cl predict` wrote
     "Read its Style; raise `SarError` where the file names no classes."
     with open_raster(path) as f:
-        tags, palette = f.tags(), []
+        tags = f.tags()
         names = [tags[f"class_{k}"] for k in range(IGNORE) if f"class_{k}" in tags]
         if not names:
             raise SarError(
                 f"{path}: names no classes, so it is no map of di3cl predict")
         table = f.colormap(1)
-    for k in range(len(names)):
-        palette.append(to_hex([v / 255 for v in table[k]]))
+    palette = ["#{:02x}{:02x}{:02x}".format(*table[k]) for k in range(len(names))]
     return Style(tuple(names), tuple(palette))
 
 # %% ../../nbs/library/tasks/geotiff.ipynb #7d648d74

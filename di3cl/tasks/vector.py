@@ -120,7 +120,7 @@ def write_vector(map,            # a file that `di3cl predict` wrote
     shape = np.array([g for _, g in found], object)
     measure = shapely.length if line else shapely.area
     fields = dict(name=np.array([style.classes[k] for k, _ in found], object),
-                  pixels=measure(shape).astype(float))
+                  pixels=measure(shape))
 
     crs, turn = header.place_crs, 0
     if crs.is_geographic:        # 190 degrees are -170, as others write them
@@ -135,7 +135,7 @@ def write_vector(map,            # a file that `di3cl predict` wrote
     if crs.is_projected:
         metre = crs.linear_units_factor[1]
         name, power = ("length_m", 1) if line else ("area_m2", 2)
-        fields[name] = measure(shape).astype(float) * metre ** power
+        fields[name] = measure(shape) * metre ** power
     _write(path, shape, fields, crs, line)
     return len(found)
 
