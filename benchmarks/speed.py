@@ -148,12 +148,10 @@ def bench_explore(config, device, **kw):
     "Time the explorers' pictures of a tile of 256 px and scores of 512; on the CPU."
     tile, big = simulate(1, 256).image[0], simulate(1, 512).image[0]
     scores = torch.randn(10, 512, 512, generator=seeded(0))
-    seed, network = itertools.count(), explore.untrained(tile)
+    seed = itertools.count()
     draw = {
         "an empty figure": lambda: explore.canvas(4)[0],
         "views": lambda: explore.draw_views(tile, seed=next(seed)),
-        "contours": lambda: explore.draw_contours(
-            tile, network=network, stage="stage 2", seed=next(seed)),
         "map": lambda: explore.draw_map(scores, big, threshold=0.2),
     }
     runners = {name: lambda f=f: print_figure(f()) for name, f in draw.items()}

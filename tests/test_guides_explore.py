@@ -7,7 +7,7 @@ from di3cl.explore import *
 
 import base64
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,11 +18,12 @@ from ipywidgets import FloatLogSlider, fixed
 from matplotlib.figure import Figure
 
 from di3cl.contours import contour_map
+from di3cl.encoder import Encoder
 from di3cl.files import SarError
 from di3cl.losses import info_nce
-from di3cl.sar import enl, multilook, show, speckle, to_unit
+from di3cl.sar import Preprocess, enl, multilook, show, speckle, to_unit
 from di3cl.scenes import CLASSES, PALETTE, TABLE, observe, scene_keys, simulate
-from di3cl.explore import _frame, _gradient, _two_crops
+from di3cl.explore import _frame, _two_crops
 
 
 def seeded(seed=0):
@@ -86,6 +87,65 @@ def test_a_flip_mirrors_the_second_view_alone():
 def test_uncalibrated_pictures_have_views_too():
     tile = torch.randint(0, 256, (1, 64, 80)).float()
     assert isinstance(draw_views(tile, "digital", size=64), Figure)
+
+
+def _gradient(x):                 # (B, C, H, W)
+    "(B, 1, H, W): length of the gradient by central differences, mean over channels."
+    return torch.hypot(*torch.gradient(x, dim=(-2, -1))).mean(1, keepdim=True)
+
+OPERATORS = {"ratio": contour_map,
+             "ratio of 5 x 5 means": partial(contour_map, radius=2),
+             "gradient": _gradient}
+STAGES = ("pixels", "stage 1", "stage 2")
+
+
+def untrained(tile,        # (C, H, W)
+              unit="db"):  # any unit but digital
+    "Return a small random (Encoder, Preprocess) for tiles like this, always the same."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Encoder("resnet10", len(tile)).eval()
+    return encoder, Preprocess.fit(to_unit(tile[None].float(), unit, "db"), "db")
+
+@torch.no_grad()
+def _outlines(x, network, stage, operator):        # (1, C, H, W) intensity
+    if stage != "pixels":
+        encoder, preprocess = network or untrained(x[0], "intensity")
+        x = preprocess.convert(x, "intensity")
+        maps = encoder(preprocess(x, preprocess.unit))
+        x = maps[STAGES.index(stage) - 1]
+    return OPERATORS[operator](x)[0, 0]
+
+
+def draw_contours(tile,              # (C, H, W)
+                  unit="db",         # any unit but digital: speckle is made on power
+                  network=None,      # (Encoder, Preprocess); None: `untrained`
+                  stage="pixels",    # one of STAGES
+                  operator="ratio",  # one of OPERATORS
+                  looks=4,           # of the speckle that is added
+                  seed=0):           # of the speckle
+    "Draw a tile, the same with speckle, and its contour map, as a Figure."
+    if stage not in STAGES or operator not in OPERATORS:
+        raise SarError(f"no {operator!r} of {stage!r}: the operators are "
+                       f"{', '.join(OPERATORS)}, the stages {', '.join(STAGES)}")
+    clean = to_unit(tile[None].float(), unit, "intensity")
+    noisy = speckle(clean, looks, torch.Generator().manual_seed(seed))
+    fig, axes = canvas(3)
+    for x, ax, title in zip((clean, noisy), axes, ("as it came", f"{looks:g} looks")):
+        show(to_unit(x[0, 0], "intensity", "db"), ax, title)
+    outlines = _outlines(noisy, network, stage, operator)
+    show(outlines, axes[2], f"{operator}, {stage}", cmap="magma")
+    return fig
+
+
+def explore_contours(tile,           # as in `draw_contours`
+                     unit="db",      # any unit but digital
+                     network=None):  # (Encoder, Preprocess); None: `untrained`
+    "Put `draw_contours` under controls."
+    network = network or untrained(tile, unit)
+    return Explorer(draw_contours, tile=fixed(tile), unit=fixed(unit),
+                    network=fixed(network), stage=[*STAGES], operator=[*OPERATORS],
+                    looks=(1, 32), seed=(0, 99))
 
 
 def test_every_control_of_the_contours_changes_the_picture():

@@ -242,7 +242,7 @@ def test_a_bench_has_all_its_rows():
 
 def test_explorers_have_their_rows():
     rows = bench(("explore",), device="cpu", repeats=1, seconds=0)
-    names = ["an empty figure", "views", "contours", "map"]
+    names = ["an empty figure", "views", "map"]
     test_eq([r.name for r in rows], names)
     assert all(r.rate == 1 / r.seconds > 0 for r in rows)    # one picture a call
 

@@ -586,7 +586,6 @@ from di3cl.scenes import simulate
 tile = simulate(1, 96).image[0]"""
 EXPLORERS = dict(   # a cell, and which of its controls are moved
     views=("explore_views(tile)", (0, 3)),       # the least scale, the size of a box
-    contours=("explore_contours(tile)", (0, 1)),
     map=("explore_map(torch.randn(10, 96, 96), tile)", (1, 2)),   # blend, classes
 )
 RUN_ALL = """async () => {
