@@ -255,25 +255,6 @@ def test_the_solutions_about_masks_are_right():
         test_close((truth & moved).sum() / (truth | moved).sum(), iou, eps=.005)
 
 
-def test_tiles_are_told_by_the_median_and_spread_of_their_raster():
-    from di3cl.sar import read_sar, to_relative
-
-    d = Path(tempfile.mkdtemp())
-    darker = np.cumsum(field(64, 128), 1) / 20              # from left to right
-    raster(d / "images/a.tif", darker, "db")
-    raster(d / "masks/a.png", halves(64, 128))
-    labelled = open_labels(d, "water", 64)
-    labelled.make_relative()
-    test_eq(labelled.unit, "relative")
-    whole = to_relative(read_sar(d / "images/a.tif").data, "db")
-    test_close(labelled.tile(1)[0], whole[:, :, 64:], eps=1e-5)
-    assert labelled.tile(1)[0].median() < -0.5       # the dark half stays dark
-    sim = open_labels("sim", "water", 64, n=2, n_test=2)
-    image = sim.tile(3)[0]
-    sim.make_relative()
-    test_close(sim.tile(3)[0], to_relative(image, "db"))       # a simulated tile is a scene
-
-
 def test_rasters_over_the_same_ground_are_one_place():
     def at(dx, dy, crs="EPSG:32632"):
         crs = crs and CRS.from_string(crs)
@@ -347,6 +328,25 @@ def test_a_folder_is_what_its_files_say():
         test_eq(l.groups.tolist(), [0] * 6 + [1] * 6)
     test_eq(made(grid_of(3, 2) + grid_of(3, 2, 1)).groups.tolist(),
             [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3])
+
+
+def test_tiles_are_told_by_the_median_and_spread_of_their_raster():
+    from di3cl.sar import read_sar, to_relative
+
+    d = Path(tempfile.mkdtemp())
+    darker = np.cumsum(field(64, 128), 1) / 20              # from left to right
+    raster(d / "images/a.tif", darker, "db")
+    raster(d / "masks/a.png", halves(64, 128))
+    labelled = open_labels(d, "water", 64)
+    labelled.make_relative()
+    test_eq(labelled.unit, "relative")
+    whole = to_relative(read_sar(d / "images/a.tif").data, "db")
+    test_close(labelled.tile(1)[0], whole[:, :, 64:], eps=1e-5)
+    assert labelled.tile(1)[0].median() < -0.5       # the dark half stays dark
+    sim = open_labels("sim", "water", 64, n=2, n_test=2)
+    image = sim.tile(3)[0]
+    sim.make_relative()
+    test_close(sim.tile(3)[0], to_relative(image, "db"))       # a simulated tile is a scene
 
 
 def test_two_dates_of_one_ground_share_their_place_and_their_groups():
