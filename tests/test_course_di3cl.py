@@ -222,7 +222,7 @@ def test_defaults_are_the_published_settings():
     test_eq(defaults, dict(
         arch="resnet50", in_channels=1, dim=128, queue_size=65536, momentum=0.999,
         temperature=0.2, contour="published", loss_weights=(0.8, 0.2, 5.0),
-        weights=None, stride=32))
+        weights=None, stride=32, width=1.0))
 
     def sizes(head):
         linear = [m for m in head if isinstance(m, nn.Linear)]
