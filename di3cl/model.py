@@ -76,6 +76,7 @@ class DI3CL(nn.Module):
         self.predictor = mlp(dim, self.encoder.widths[3], dim, bn=True)
         self.queues = nn.ModuleDict(
             {name: Queue(queue_size, dim) for name in ("image", "contour")})
+        self.embeddings = {}    # head: (queries, keys) of the last step, to look at
 
     @property
     def encoder(self):
@@ -140,6 +141,7 @@ def _contrast(self: DI3CL, head, query, key):
     q = unit_vectors(getattr(self.online, head)(query))
     with torch.no_grad():
         k = unit_vectors(getattr(self.twin, head)(key))
+    self.embeddings[head] = q.detach(), k
     negatives = queue.keys.clone()      # backward needs them as they are now
     loss = unit_info_nce(q, k, negatives, self.temperature)
     if self.training:

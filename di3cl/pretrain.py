@@ -37,12 +37,13 @@ from fastcore.basics import noop, patch
 from fastcore.foundation import L
 from torch import nn
 
+from .encoder import Encoder
 from .files import SarError
 from .instances import sample_boxes
-from .model import DI3CL
 from .sar import RELATIVE, Preprocess, to_relative, to_unit
 from .tiles import MIXED, open_tiles, units_of
-from .train.config import make_config
+from .train.baselines import METHODS
+from .train.config import QUEUED, make_config
 from .train.devices import check_compile, compile_networks, explain_memory
 from .train.devices import pick_amp, pick_device
 from .train.distributed import process_group, rank, share_gradients, world_size
@@ -209,13 +210,9 @@ def new_model(config,    # a Config
               channels,  # of the input
               seed=0):   # of the random weights and the queues
     "The model at step 0. Leaves torch's global random state as it was."
-    c = config
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = DI3CL(
-            c.arch, channels, c.dim, c.queue_size, c.momentum, c.temperature, c.contour,
-            c.loss_weights, None if c.start == "random" else c.start, c.stride,
-            c.width)
+        model = METHODS[config.method](config, channels)
     return model.to(memory_format=torch.channels_last)   # convolutions run fastest so
 
 def trained(model):   # a module
@@ -355,7 +352,8 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
             state = newest_checkpoint(out) if resume else None
             if compile:
                 torch.compiler.reset()   # what else was compiled here decides nothing
-                compile_networks(model.online.encoder, model.twin.encoder)
+                networks = [m for m in model.modules() if isinstance(m, Encoder)]
+                compile_networks(*networks)
             _train(model, pairs, out, state, amp, cbs, checkpoint_seconds)
             if rank() == 0:
                 save_weights(model, out / "weights.safetensors", pairs.preprocess,
@@ -407,7 +405,7 @@ def _save_curves(out):
 def _warn(pairs, out):
     "Say what the user should know before the first step."
     c, n = pairs.config, len(pairs.tiles)
-    if c.queue_size > n:
+    if c.method in QUEUED and c.queue_size > n:
         _log.warning(f"the queue of {c.queue_size} keys is longer than an epoch of {n} "
                      "tiles: it holds older keys of the query's own tile, as "
                      "negatives. Lower queue_size if the loss stays high.")

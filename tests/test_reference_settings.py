@@ -25,8 +25,8 @@ def printed(page):
 def test_the_paper_preset_is_the_published_recipe():
     p = PRESETS["paper"]
     test_eq(
-        (p.arch, p.stride, p.start, p.grey_to_rgb, p.recipe, p.contour),
-        ("resnet50", 32, "imagenet", True, "published", "published"),
+        (p.method, p.arch, p.stride, p.start, p.grey_to_rgb, p.recipe, p.contour),
+        ("di3cl", "resnet50", 32, "imagenet", True, "published", "published"),
     )
     test_eq(
         (p.tile, p.view, p.scale, p.n_boxes, p.min_size, p.max_iou),

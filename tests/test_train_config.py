@@ -41,9 +41,11 @@ def test_wrong_settings_are_refused_by_name():
     refused("2, not 0; lr should be greater than 0, not -1", lr=-1, batch=0)
     refused("scale.0 should be less than or equal to 1", scale=(2, 0.2))
     refused("it needs channels=1", "paper", channels=2)
+    refused("a view of 40 is too small", view=40, method="resim")
     bad = dict(
         lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5,
         temperature=-1, scale=(1, 0.2), queue_size=0, min_size=65, arch="vgg",
+        method="moco_v2",
         max_iou=2, loss_weights=(-1, 0, 0), weight_decay=math.inf, stride=8, view=15,
         tile=2.5, unit="decibel", bands={}, nodata=math.nan)
     for name, value in bad.items():

@@ -35,7 +35,6 @@ import numpy as np
 import torch
 import torchvision
 from fastai.callback.core import Callback, CancelFitException
-from fastai.callback.hook import hook_outputs
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -50,7 +49,7 @@ from ..files import (
     SarError, check_new_folder, exclusive, explain, write_atomic)
 from ..losses import unit_vectors
 from ..sar import Preprocess
-from .config import Config, Unit, format_config
+from .config import QUEUED, Config, Unit, format_config
 from .distributed import average, broadcast, rank, world_size
 from ..weights import digest
 
@@ -313,8 +312,8 @@ def read_metrics(out):   # folder of a run
 
 # %% ../../nbs/library/train/run.ipynb #edf24201
 PANELS = {   # titles, and the columns of metrics.csv below each
-    "InfoNCE, nats (dotted: chance)": ("image", "contour"),
-    "region loss, 2 - 2 cos": ("region",),
+    "image and contour loss (dotted: chance)": ("image", "contour"),
+    "region loss": ("region",),
     "monitors of collapse": ("spread", "alignment", "uniformity"),
     "partners found (dotted: chance)": ("found",),
 }
@@ -323,7 +322,9 @@ def plot_curves(out):   # folder of a run
     "Losses by part, monitors, and partners found, against steps. Returns the figure."
     log = _read_steps(Path(out) / "metrics.csv")
     c = _read_record(Path(out) / "config.json").run.config
-    chance = dict(image=math.log(1 + c.queue_size), found=1 / c.batch)
+    chance = dict(found=1 / c.batch)
+    if c.method in QUEUED:
+        chance["image"] = math.log(1 + c.queue_size)
     fig = Figure(figsize=(12, 2.9), layout="constrained")
     for ax, (title, names) in zip(fig.subplots(1, len(PANELS)), PANELS.items()):
         log.plot("step", [*names], ax=ax, lw=1, grid=True)
@@ -371,7 +372,7 @@ class Alarm:
             self._say("collapse", f"step {step}: the embeddings lie almost in one "
                       f"place (spread {spread / 100:.2f} over the last 100 steps; 1 is "
                       f"a sphere). Nothing is learned like this: lower lr (it is "
-                      f"{c.lr}) or the weight of the region loss (it is "
+                      f"{c.lr}) or, of di3cl, the weight of the region loss (it is "
                       f"{c.loss_weights[2]})")
         if waiting > 0.3 * seconds:
             speed = 100 * c.batch / seconds
@@ -402,7 +403,7 @@ class RunLog(Callback):
     def __init__(self,
                  file,          # metrics.csv
                  pairs,         # the Pairs of the run
-                 network,       # its DI3CL
+                 network,       # its DI3CL, or a rival
                  seconds=0.0,   # the run had taken when it was stopped
                  every=10):     # steps from one look at the device to the next
         self.file, self.pairs, self.network = file, pairs, network
@@ -411,20 +412,12 @@ class RunLog(Callback):
         self.rows, self.alarm = [], Alarm(pairs.config)
         self.shown = torch.tensor(math.nan)
 
-    def before_fit(self):
-        heads = self.network.online.image, self.network.twin.image
-        self.embeddings = hook_outputs(heads, detach=True)
-
-    def after_fit(self):
-        self.embeddings.remove()
-
     def after_batch(self):
         "Note what the step left on the device."
         boxes = self.xb[4].float().sum(1).mean()
-        query, key = self.embeddings.stored
         watched = boxes.new_full((4,), math.nan)   # without an image loss
-        if query is not None:
-            watched = monitors(query, key)
+        if "image" in self.network.embeddings:
+            watched = monitors(*self.network.embeddings["image"])
         row = torch.cat([self.pred.detach(), watched, boxes[None]])
         now, waited = time.monotonic(), self.pairs.waited
         times = waited - self.waited, now - self.last, now - self.began
