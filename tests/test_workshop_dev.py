@@ -170,3 +170,267 @@ def test_mutants_follow_the_library():
         for test in b.tests.split():
             there = (ROOT / f"tests/test_{test}.py").exists()
             assert there, f"{name}: no tests of {test}"
+
+
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from fastcore.test import *
+from testing import FakeTime, apart, heard, typed
+from testing import write_pairs, write_raster, write_scene
+
+
+def test_rasters_read_back_as_written():
+    folder = Path(tempfile.mkdtemp())
+    x = np.arange(24, dtype="uint8").reshape(2, 3, 4)
+    for name, data in (("deep/down/a.tif", x), ("a.png", x[0]), ("a.bin", x)):
+        with rasterio.open(write_raster(folder / name, data)) as f:
+            test_eq(f.read(), data.reshape(-1, 3, 4))
+    tagged = dict(tags=dict(unit="db"), dtype="float32", nodata=3)
+    with rasterio.open(write_raster(folder / "a.tif", x, **tagged)) as f:
+        test_eq((f.dtypes, f.nodata, f.tags()["unit"]), (("float32",) * 2, 3, "db"))
+    placed = dict(pixel=20., names=("VV", "VH"))
+    with rasterio.open(write_scene(folder / "a.tif", x, **placed)) as f:
+        test_eq((f.crs.to_epsg(), f.descriptions), (32632, ("VV", "VH")))
+        test_eq(f.transform * (1, 2), (600_020, 6_599_960))
+    with rasterio.open(write_scene(folder / "a.tif", x, crs=None)) as f:
+        assert f.crs is None and f.transform.is_identity
+    images = np.ones((2, 1, 3, 4), "float32")
+    masks = np.eye(3, 4)[None].repeat(2, 0) > 0
+    write_pairs(folder / "pairs", images, masks, "intensity")
+    names = sorted(p.name for p in (folder / "pairs").iterdir())
+    test_eq(names, ["0.tif", "0_mask.tif", "1.tif", "1_mask.tif"])
+    with rasterio.open(folder / "pairs/1_mask.tif") as f:
+        test_eq(f.read(1), np.eye(3, 4, dtype="uint8"))
+
+
+def test_what_is_said_is_heard_while_one_listens():
+    log = logging.getLogger("di3cl")
+    with heard() as lines:
+        log.warning("three tiles %s", "skipped")
+    log.warning("afterwards")
+    test_eq(lines, ["three tiles skipped"])
+
+
+def test_a_typed_command_is_heard_and_its_code_is_seen():
+    def main():
+        print(*sys.argv, Path.cwd().name)
+        logging.getLogger("di3cl").warning("careful")
+        sys.exit(3)
+
+    folder = Path(tempfile.mkdtemp()) / "here"
+    folder.mkdir()
+    got = vars(typed(main, ["a", 1], folder))
+    test_eq(got, dict(code=3, out="di3cl a 1 here\n", err="careful\n"))
+
+
+def test_time_passes_by_work_alone():
+    clock = FakeTime()
+    with clock.installed():
+        began = time.perf_counter()
+        clock.work(2.5)()
+        test_eq((began, time.perf_counter()), (0, 2.5))
+    assert time.perf_counter() != 2.5
+
+
+def test_a_process_apart_computes_and_is_killed():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def heavy():
+        torch.randn(300, 300) @ torch.randn(300, 300)
+        torch.randn(10**6).exp().sum()
+
+    heavy()                                          # wakes the threads of this process
+    with apart(heavy) as process:
+        process.join(60)
+        test_eq(process.exitcode, 0)
+    with apart(time.sleep, 60) as process:
+        assert process.is_alive()
+    test_eq(process.exitcode, -9)
+    torch.set_num_threads(threads)
+
+
+import tempfile
+import time
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from fastcore.test import *
+from testing import write_raster
+from di3cl.files import NoDataError, SarError
+from di3cl.sar import read_sar
+
+
+_keep = tempfile.TemporaryDirectory()
+folder = Path(_keep.name)
+TILED = dict(tiled=True, blockxsize=16, blockysize=16)
+
+def kinds():
+    "{name: (array, options)} of sound files."
+    wave = np.sin(np.add.outer(np.arange(29) / 9, np.arange(35) / 7))
+    noise = np.random.default_rng(0).normal(0, 3, (2, 29, 35))
+    f = (20 * wave + 100 + noise).astype("float32")
+    b, u, i = f.astype("uint8"), (f * 50).astype("uint16"), (f * 50).astype("int16")
+    z = (f[:1] + 1j * f[1:]).astype("complex64")
+    place = dict(crs="EPSG:32632", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 6e6))
+    deflate = dict(compress="deflate")
+    return {
+        "plain.tif": (b[:1], {}), "strips.tif": (f, dict(blockysize=7)),
+        "tiles.tif": (i, TILED | dict(interleave="band", nodata=-5)),
+        "bigend.tif": (u, dict(ENDIANNESS="BIG")),
+        "bigtiff.tif": (f[:1], TILED | dict(BIGTIFF="YES")), "complex.tif": (z, {}),
+        "deflate.tif": (f[:1], TILED | deflate),
+        "deflate2.tif": (i, deflate | dict(predictor=2, interleave="pixel")),
+        "deflate3.tif": (f, TILED | deflate | dict(predictor=3, interleave="pixel")),
+        "deflate4.tif": (f, deflate | dict(predictor=3, interleave="band") | place),
+        "lzw.tif": (b, dict(compress="lzw", interleave="band")),
+        "lzw2.tif": (u[:1], TILED | dict(compress="lzw", predictor=2)),
+        "png8.png": (b[:1], {}), "png16.png": (u[:1], {}),
+        "rgb.png": (b[[0, 1, 0]], {}),
+        "alpha.png": (np.stack([b[0], b[0] * 0 + 255]), {}),
+        "envi8.bin": (b, dict(interleave="bsq")),
+        "envif.bin": (f, dict(interleave="bil")),
+        "envii.bin": (i, dict(interleave="bip")), "complex.bin": (z, {})}
+
+def sound_files():
+    "{name: (bytes, bytes of its header or None, sound image)}."
+    files = {}
+    for name, (x, options) in kinds().items():
+        path = write_raster(folder / name, x, **options)
+        header = path.with_suffix(".hdr")
+        text = header.read_bytes() if path.suffix == ".bin" else None
+        files[name] = path.read_bytes(), text, read_sar(path, unit=unit_of(name))
+    return files
+
+def unit_of(name):
+    return "intensity" if "complex" in name else "digital"
+
+
+def damaged(data, rng):
+    "Some bytes, after one of nine accidents; cutting is the tenth."
+    b = bytearray(data)
+    i, j = map(int, rng.integers(len(data), size=2))
+    n = int(rng.integers(1, 200))
+    match int(rng.integers(9)):
+        case 0:                                     # one bit
+            b[i] ^= 1 << int(rng.integers(8))
+        case 1:                                     # many
+            for at in rng.integers(len(data), size=n // 10 + 2):
+                b[at] ^= 1 << int(rng.integers(8))
+        case 2:                                     # a byte
+            b[i] = int(rng.integers(256))
+        case 3:                                     # bytes of the header
+            for at in rng.integers(min(300, len(b)), size=3):
+                b[at] = int(rng.choice([0, 1, 2, 3, 8, 127, 128, 255]))
+        case 4:                                     # two bytes, a telling number
+            number = int(rng.choice([0, 1, 2, 256, 257, 65535]))
+            b[i:i + 2] = number.to_bytes(2, "little")
+        case 5:                                     # a piece in the place of another
+            b[j:j + n] = b[i:i + n]
+        case 6:                                     # forgotten
+            b[i:i + n] = bytes(len(b[i:i + n]))
+        case 7:                                     # lost
+            del b[i:i + n // 4 + 1]
+        case 8:                                     # slipped in
+            b[i:i] = rng.bytes(n // 4 + 1)
+    return bytes(b)
+
+WORDS = ["0", "1", "2", "3", "4", "5", "6", "12", "-1", "99999", "2147483647",
+         "4294967297", "1e3", "x", "", "{1", "bil", "bsq", "bip", "29", "35", "34",
+         "58"]
+
+def wrong_header(text, rng):
+    "An ENVI header with a line changed, lost or moved, or with bytes damaged."
+    lines = text.decode().splitlines()
+    i, j = rng.integers(len(lines), size=2)
+    match int(rng.integers(4)):
+        case 0:
+            lines[i] = lines[i].split("=")[0] + "= " + str(rng.choice(WORDS))
+        case 1:
+            del lines[i]
+        case 2:
+            lines[i], lines[j] = lines[j], lines[i]
+        case 3:
+            return damaged(text, rng)
+    return ("\n".join(lines) + "\n").encode()
+
+
+def trial(path, name, sound=None):
+    "`refused`, or `read`; or in words what must not be. `sound`: what it must be."
+    began, unit = time.perf_counter(), unit_of(name)
+    try:
+        got = read_sar(path, unit=unit)
+        h, w = got.valid.shape
+        window = h // 3, w // 4, h - h // 3, w - w // 4
+        part = read_sar(path, window, unit)
+    except NoDataError:
+        return "refused"
+    except SarError as e:
+        one_line = "\n" not in str(e) and path.name in str(e)
+        return "refused" if one_line else f"not one line with the name: {e}"
+    except Exception as e:
+        return f"another error: {e!r}"
+    if time.perf_counter() - began > 5:
+        return "took more than five seconds"
+    if got.data.shape[1:] != got.valid.shape or not got.data.isfinite().all():
+        return "no whole image"
+    if sound is not None:
+        if not np.array_equal(got.data, sound.data):
+            return "cut short, and read as something else"
+        if not np.array_equal(part.data, got.data[:, h // 3:, w // 4:]):
+            return "a window is no part of the whole"
+    return "read"
+
+@lru_cache          # asked once, by the test and by the picture
+def fuzz(n, seed):
+    "Damage n files and read them: {(kind, outcome): number}; and the failures."
+    rng, files = np.random.default_rng(seed), sound_files()
+    count, failures = Counter(), []
+    for k in range(n):
+        name = list(files)[k % len(files)]
+        data, header, sound = files[name]
+        path, cut = folder / f"broken_{name}", rng.random() < .2
+        if header is not None:
+            spoil_header = not cut and rng.random() < .7
+            wrong = wrong_header(header, rng) if spoil_header else header
+            path.with_suffix(".hdr").write_bytes(wrong)
+        if cut:
+            path.write_bytes(data[:rng.integers(len(data))])
+        elif header is None or not spoil_header:
+            path.write_bytes(damaged(data, rng))
+        else:
+            path.write_bytes(data)
+        what = trial(path, name, sound if cut else None)
+        count[name, what] += 1
+        if what not in ("refused", "read"):
+            failures.append((k, name, what))
+    return count, failures
+
+
+def test_sound_files_of_every_kind_are_read():
+    for name, (_, _, sound) in sound_files().items():
+        test_eq(trial(folder / name, name, sound), "read")
+        assert sound.valid.all()
+        x = kinds()[name][0]
+        x = np.abs(x) ** 2 if np.iscomplexobj(x) else x
+        if name == "alpha.png":
+            x = x[:1]
+        test_close(sound.data.numpy() / x, np.ones(x.shape), eps=1e-5)
+
+
+def test_two_thousand_damaged_files():
+    count, failures = fuzz(2000, seed=0)
+    assert not failures, failures
+    test_eq(sum(count.values()), 2000)
+    # otherwise "refuse everything" would pass
+    assert sum(n for (_, what), n in count.items() if what == "read") > 300
