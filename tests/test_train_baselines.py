@@ -35,9 +35,9 @@ def seeded(n):
 def noise(*shape, seed=0):
     return torch.randn(shape, generator=seeded(seed))
 
-def small(method):
+def small(method, **kw):
     "A model of this method, in training, the same at every call."
-    return new_model(make_config("tiny", method=method, **SMALL), 1).train()
+    return new_model(make_config("tiny", method=method, **SMALL, **kw), 1).train()
 
 def batch(n=8, tile=56, size=48):
     "What `Pairs` gives: views of smooth noise, boxes, where the views come from."
@@ -217,6 +217,10 @@ def test_window_loss_equals_a_slow_computation():
 def test_every_method_of_the_settings_is_in_the_table():
     test_eq(set(METHODS), set(get_args(Method)))
     test_eq([m for m in METHODS if hasattr(small(m), "queues")], [*QUEUED])
+    for method in METHODS:
+        encoder = small(method, arch="resnet18", width=0.5, stride=32).encoder
+        got = encoder.arch, encoder.width, encoder.stride
+        test_eq(got, ("resnet18", 0.5, 32))
 
 
 def test_what_only_answers_gets_no_gradient():

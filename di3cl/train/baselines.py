@@ -64,7 +64,7 @@ def make_encoder(config,     # a Config
                  channels):  # of the input
     "The encoder at step 0."
     start = None if config.start == "random" else config.start
-    return Encoder(config.arch, channels, config.stride, start)
+    return Encoder(config.arch, channels, config.stride, start, config.width)
 
 
 def pooled(*layers):  # of vectors
@@ -117,7 +117,8 @@ def di3cl(config,      # a Config
     settings = dict(
         dim=c.dim, queue_size=c.queue_size, momentum=c.momentum,
         temperature=c.temperature, contour=c.contour, loss_weights=c.loss_weights,
-        weights=None if c.start == "random" else c.start, stride=c.stride)
+        weights=None if c.start == "random" else c.start, stride=c.stride,
+        width=c.width)
     return kind(c.arch, channels, **settings | changes)
 
 
