@@ -499,8 +499,8 @@ def convert(self: Preprocess,
         return x
     if self.unit == RELATIVE:
         return to_relative(x, unit, stats)
-    if RELATIVE == unit or "digital" in (unit, self.unit):
-        raise SarError(f"the network expects {self.unit}, this is {unit}: "
+    if unit == RELATIVE:
+        raise SarError(f"the network expects {self.unit}, this is relative: "
                        + _way(unit, self.unit))
     return to_unit(x, unit, self.unit)
 
@@ -509,8 +509,10 @@ def _way(unit, expected):
     if expected == RELATIVE:
         return (f'preprocess.convert(x, "{unit}", stats) takes median and spread of '
                 "its scene; without stats, of x itself")
-    if RELATIVE == unit or "digital" in (unit, expected):
-        return f"nothing leads from {unit} numbers to {expected}"
+    if unit == RELATIVE:
+        return "nothing leads from relative numbers back to a unit"
+    if "digital" in (unit, expected):
+        return "nothing leads from digital numbers to power or back"
     return f'convert with to_unit(x, "{unit}", "{expected}")'
 
 # %% ../nbs/library/data/sar.ipynb #5271f0fa

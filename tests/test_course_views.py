@@ -129,7 +129,7 @@ def test_wrong_input_is_refused_by_name():
     x = even(2, 32)
     right = dict(tiles=x, unit="intensity", preprocess=expecting(5.0), size=16)
     for message, wrong in (("sar, published, none", dict(recipe="photo")),
-                           ("expects db, this is digital", dict(unit="digital")),
+                           ("cannot convert digital to db", dict(unit="digital")),
                            ("VV", dict(tiles=x.expand(-1, 2, -1, -1))),
                            ("(B, C, H, W)", dict(tiles=x[0])),
                            ("NaN", dict(tiles=x * float("nan")))):

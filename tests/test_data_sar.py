@@ -646,9 +646,8 @@ def test_a_fixed_contract_takes_no_relative_numbers_and_no_two_kinds():
     db, digital = (Preprocess(unit, (0,), (1,), (-9, 9), ("VV",))
                    for unit in ("db", "digital"))
     for p, unit in ((db, "digital"), (digital, "db"), (db, RELATIVE), (digital, RELATIVE)):
-        for call in (p, p.convert):
-            refuses(lambda: call(x, unit), f"expects {p.unit}, this is {unit}: nothing "
-                f"leads from {unit} numbers to {p.unit}")
+        refuses(lambda: p(x, unit), f"expects {p.unit}, this is {unit}: nothing leads")
+        refuses(lambda: p.convert(x, unit), unit, p.unit)
     near(db.convert(torch.ones(3), "intensity"), [0, 0, 0], eps=1e-5)
     refuses(lambda: db.convert(x, "volts"), "unknown unit 'volts'")
 

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from di3cl.encoder import Encoder
 from di3cl.files import SarError
 from di3cl.labels import Labelled, Spot, open_labels
-from di3cl.sar import Preprocess, to_unit
+from di3cl.sar import RELATIVE, Preprocess, to_relative, to_unit
 from di3cl.scenes import simulate
 from di3cl.tasks.segment import _FORMAT, _LABEL
 from di3cl.weights import WeightsError, _seal, save_weights
@@ -98,6 +98,9 @@ def test_units_are_converted_or_refused_and_channels_counted():
         test_fail(lambda: model(scene, "digital"),
                   contains="digital numbers are uncalibrated")
         test_fail(lambda: model(scene[:, :1], "db"), contains="channels VV, VH")
+        told = small(pre=Preprocess(RELATIVE, [0], [1], [-9, 9], ["VV"])).eval()
+        told(to_relative(scene[:, :1], "db"), RELATIVE)       # by its scene, not by itself
+        test_fail(lambda: told(scene[:, :1], "db"), contains="takes median and spread of")
         # the paper's: one channel, copied
         copied = Preprocess("db", [-11, -12, -13], [4, 5, 6], [-25, 0], ["VV"] * 3)
         model, one = small(pre=copied).eval(), scene[:, :1]

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..encoder import Encoder
 from ..files import SarError
 from ..labels import IGNORE, TASKS
-from ..sar import Preprocess
+from ..sar import RELATIVE, Preprocess
 from ..train.config import Decoder, Width
 from ..weights import (
     Network, Sealed, WeightsError, load_tensors, read_sealed, write_sealed)
@@ -97,7 +97,9 @@ class Segmenter(nn.Module):
              unit):    # of x, one of sar.UNITS
         "Convert, normalise (one channel to all its copies, if so agreed), pad to 32."
         pre = self.preprocess
-        x = pre(pre.convert(x, unit), pre.unit)
+        if pre.unit != RELATIVE:          # else a tile would be told by itself
+            x, unit = pre.convert(x, unit), pre.unit
+        x = pre(x, unit)
         return F.pad(x, (0, -x.shape[-1] % 32, 0, -x.shape[-2] % 32), mode="replicate")
 
     def forward(self,
