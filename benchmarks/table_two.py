@@ -176,7 +176,7 @@ def frozen(args, source, name, labels, seed, held="test"):
         encoder = LiteNet()
     elif source != STATISTICS:
         encoder, preprocess = load(source)
-    encoder.to(pick_device(args.device))
+    encoder.to(args.device)
     preprocess, _ = choose_contract(source, preprocess, labelled, areas.train)
     if name == "scenes":
         ask, features = ask_scenes, partial(embed, encoder, preprocess)
@@ -270,10 +270,10 @@ def by_lot(counts):
     return [rows[..., None] * torch.eye(K, dtype=rows.dtype)[k] for k in range(K)]
 
 
-def collect(args, way, labels):
-    "{row: {task: (seeds, ground, K, K)}} of one column, chance included."
+def collect(args, rows, way, labels):
+    "{row: {task: (seeds, ground, K, K)}} of one column."
     found = {}
-    for row, runs in sources(args).items():
+    for row, runs in rows.items():
         if way == "fine-tuned" and row in (STATISTICS, IMAGENET):
             continue
         if args.only and row not in args.only:
@@ -281,11 +281,14 @@ def collect(args, way, labels):
         ask = partial(counts_of, args, row, way, labels)
         found[row] = {task: torch.stack([*map(
             partial(ask, task), runs, args.plan["seeds"])]) for task in ground.TASKS}
-    some = next(iter(found.values()))
-    found[CHANCE] = {
-        task: max(by_lot(c), key=lambda x: score_of(task, x[0].sum(0)))
-        for task, c in some.items()}
     return found
+
+
+def chance(found):
+    "What the best answer by lot counts, {task: (seeds, ground, K, K)}."
+    some = next(iter(found.values()))
+    return {task: max(by_lot(c), key=lambda x: score_of(task, x[0].sum(0)))
+            for task, c in some.items()}
 
 
 def resample(found, n):
@@ -339,11 +342,13 @@ def summarise(found, args):
 
 
 def score(args):
-    columns = {}
+    columns, rows = {}, sources(args)
     for way, labels in product(WAYS, args.plan["labels"]):
-        columns[f"{way}, {labels}"] = collect(args, way, labels)
+        columns[f"{way}, {labels}"] = collect(args, rows, way, labels)
     if args.only:
         return                     # another process will add up
+    for found in columns.values():
+        found[CHANCE] = chance(found)
     record = dict(
         command="python benchmarks/table_two.py score", machine=machine(),
         plan=args.plan, rates={p.stem: json.loads(p.read_text())
@@ -414,6 +419,7 @@ def main():
     parser.add_argument("--config", type=Path, default=HERE / "table_two.toml")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     args = parser.parse_args()
+    args.device = str(pick_device(args.device))
     torch.set_num_threads(args.threads)
     args.plan = tomllib.loads(args.config.read_text())
     if args.what != "draw" and not (args.data and args.runs):
