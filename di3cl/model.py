@@ -70,8 +70,7 @@ class DI3CL(nn.Module):
         _check_settings(contour, loss_weights)
         self.momentum, self.temperature = momentum, temperature
         self.contour, self.loss_weights = contour, tuple(loss_weights)
-        self.online = Branch(
-            Encoder(arch, in_channels, stride, weights, width), dim)
+        self.online = Branch(Encoder(arch, in_channels, stride, weights, width), dim)
         self.twin = make_twin(self.online)
         self.predictor = mlp(dim, self.encoder.widths[3], dim, bn=True)
         self.queues = nn.ModuleDict(

@@ -70,6 +70,7 @@ def fit_preprocess(tiles,    # a source of tiles
     picture = unit == "digital" and dtype == "uint8"
     return _as_imagenet(preprocess, (0, 255) if picture else preprocess.clip)
 
+# %% ../nbs/course/09_pretrain.ipynb #84b633f9
 def _sample(tiles, ids, contract):
     "Some tiles as the network will expect them, and the name of that."
     if contract == "relative":

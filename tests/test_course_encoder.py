@@ -185,7 +185,7 @@ def test_width_is_the_share_of_channels_in_every_stage():
     theirs = torchvision.models.resnet18(weights=None).state_dict()
     torch.manual_seed(0)
     whole = Encoder("resnet18", 3).state_dict()
-    assert all(torch.equal(whole[k], theirs[k]) for k in whole)    # width 1: the same draw
+    assert all(torch.equal(whole[k], theirs[k]) for k in whole)   # the same draw
     x = torch.randn(2, 1, 64, 64, generator=seeded(0))
     for arch, blocks in BLOCKS.items():
         full = Encoder(arch).widths
@@ -219,7 +219,7 @@ def test_encoder_refuses_by_name():
         Encoder("resnet18", weights="weights.pth")
     with expect_fail(ValueError, contains="no ImageNet weights for resnet10"):
         Encoder("resnet10", weights="imagenet")
-    with expect_fail(ValueError, contains="no ImageNet weights for resnet18 of width 0.5"):
+    with expect_fail(ValueError, contains="weights for resnet18 of width 0.5"):
         Encoder("resnet18", weights="imagenet", width=0.5)
     for width in (0, 0.3, 2.125):
         with expect_fail(ValueError, contains=f"multiple of 1/8 up to 2, not {width}"):

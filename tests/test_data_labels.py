@@ -346,7 +346,7 @@ def test_tiles_are_told_by_the_median_and_spread_of_their_raster():
     sim = open_labels("sim", "water", 64, n=2, n_test=2)
     image = sim.tile(3)[0]
     sim.make_relative()
-    test_close(sim.tile(3)[0], to_relative(image, "db"))       # a simulated tile is a scene
+    test_close(sim.tile(3)[0], to_relative(image, "db"))      # a tile is a scene
 
 
 def test_two_dates_of_one_ground_share_their_place_and_their_groups():

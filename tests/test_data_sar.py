@@ -555,7 +555,7 @@ def test_relative_numbers_survive_any_stretch():
     low, high = np.percentile(db[0, 1], (16, 84))
     near(want[0, 1], (db[0, 1] - np.median(db[0, 1])) / ((high - low) / 2), eps=1e-4)
     part = to_relative(db[..., :7], "db", robust_stats(db.flatten(-2)))
-    near(part, want[..., :7], eps=1e-5)                     # by its scene, not by itself
+    near(part, want[..., :7], eps=1e-5)                 # by its scene, not by itself
 
 
 def test_a_scene_of_one_value_stays_finite():
@@ -645,7 +645,8 @@ def test_a_fixed_contract_takes_no_relative_numbers_and_no_two_kinds():
     x = torch.zeros(1, 1, 4, 4)
     db, digital = (Preprocess(unit, (0,), (1,), (-9, 9), ("VV",))
                    for unit in ("db", "digital"))
-    for p, unit in ((db, "digital"), (digital, "db"), (db, RELATIVE), (digital, RELATIVE)):
+    for p, unit in ((db, "digital"), (digital, "db"),
+                    (db, RELATIVE), (digital, RELATIVE)):
         refuses(lambda: p(x, unit), f"expects {p.unit}, this is {unit}: nothing leads")
         refuses(lambda: p.convert(x, unit), unit, p.unit)
     near(db.convert(torch.ones(3), "intensity"), [0, 0, 0], eps=1e-5)

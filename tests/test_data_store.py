@@ -212,7 +212,8 @@ def test_a_tile_knows_its_scene_or_is_its_own():
     write_sums(again, sums, more=True)
     tiles = StoreTiles(again, 8)                         # windows of tiles, too
     test_eq(tiles.batch([4], 3, stats=True)[1].tolist(), [[[-11, 3], [-17.5, 4.5]]])
-    test_close(tiles.batch([5], stats=True)[1], robust_stats(x[5:].flatten(-2)), eps=.01)
+    own = tiles.batch([5], stats=True)[1]
+    test_close(own, robust_stats(x[5:].flatten(-2)), eps=.01)
 
 
 def test_a_manifest_of_an_earlier_version_is_read():

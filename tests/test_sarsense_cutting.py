@@ -147,7 +147,7 @@ def test_a_tile_keeps_median_and_spread_of_its_scene():
     looks = replace(source, average=4)
     calm = measure_scene(header, looks, replace(s, sources=(looks,), unit="db"))
     averaged = to_unit(multilook(torch.from_numpy(power), 4), "intensity", "db")
-    test_close(calm, robust_stats(averaged.flatten(1)), eps=1e-3)     # as its tiles will be
+    test_close(calm, robust_stats(averaged.flatten(1)), eps=1e-3)   # as its tiles
 
 
 def test_rules_reject_what_they_name():

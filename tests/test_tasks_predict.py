@@ -336,7 +336,7 @@ def test_a_relative_model_is_told_by_the_whole_scene():
     want = to_relative(whole.data, "db", stats)[:, 3:63, 5:75]
     test_close(found.data[:, found.valid], want[:, found.valid], eps=1e-5)
     assert (found.data[:, ~found.valid] == 0).all()
-    for unit, how in (("db", (1.3, -2)), ("digital", (5, 160))):        # stretched anyhow
+    for unit, how in (("db", (1.3, -2)), ("digital", (5, 160))):   # stretched
         x = how[0] * whole.data + how[1]
         x[:, ~whole.valid] = torch.nan
         other = write_scene(d / f"{unit}.tif", x.numpy(), names=("VV",),

@@ -99,8 +99,8 @@ def test_units_are_converted_or_refused_and_channels_counted():
                   contains="digital numbers are uncalibrated")
         test_fail(lambda: model(scene[:, :1], "db"), contains="channels VV, VH")
         told = small(pre=Preprocess(RELATIVE, [0], [1], [-9, 9], ["VV"])).eval()
-        told(to_relative(scene[:, :1], "db"), RELATIVE)       # by its scene, not by itself
-        test_fail(lambda: told(scene[:, :1], "db"), contains="takes median and spread of")
+        told(to_relative(scene[:, :1], "db"), RELATIVE)    # by its scene
+        test_fail(lambda: told(scene[:, :1], "db"), contains="takes median and spread")
         # the paper's: one channel, copied
         copied = Preprocess("db", [-11, -12, -13], [4, 5, 6], [-25, 0], ["VV"] * 3)
         model, one = small(pre=copied).eval(), scene[:, :1]

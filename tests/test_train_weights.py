@@ -931,7 +931,7 @@ def test_strict_loading_refuses_another_architecture_and_other_channels():
                 net.load_state_dict(state)
         with expect_fail(
             ValueError,
-            contains="do not fit resnet34 with 1 channels: 96 tensors missing",
+            contains="do not fit resnet34 of width 1 with 1 channels: 96 tensors",
         ):
             Encoder("resnet34", 1, weights=state)
         net = torchvision.models.resnet34()

@@ -60,7 +60,7 @@ class RunSettings(BaseModel):
     "What decides a run: two that agree in it are the same."
     config: Config
     fingerprint: str             # of the data
-    unit: Unit | Literal["mixed"]    # of the tiles
+    unit: Literal[Unit, "mixed"] # of the tiles
     seed: int
     preprocess: Preprocess       # measured on the data
 
