@@ -678,7 +678,7 @@ def test_a_step_waits_once_for_the_valid_boxes():
     test_eq(some.seen, ["index", *["_local_scalar_dense"] * 2])   # it does notice
 
 
-def test_answer_left_out_tiles_and_first_batches():
+def test_tiles_left_out_and_crops_of_first_batches():
     p = Pairs(range(460_532), None, make_config("paper"))
     test_eq((p.per_epoch, len(p.tiles) - 256 * p.per_epoch), (1798, 244))
 
@@ -692,12 +692,6 @@ def test_answer_left_out_tiles_and_first_batches():
     assert torch.equal(a[0][0], b[0][0]) and a[0][2].shape != b[0][2].shape
     assert torch.equal(a.ids(0)[1], c.ids(0)[1][:12])
     assert not torch.equal(a[0][0], c[0][0][:12])
-
-
-def test_answer_queue_fill():
-    test_eq(4096 // 64, 64)
-    test_close(math.log(1 + 4096 * math.exp(-5)), 3.35, eps=0.01)
-    test_close(math.log(4097), 8.32, eps=0.01)
 
 
 def test_answer_half_a_run():
