@@ -106,7 +106,7 @@ def flat(head):
 
 def test_losses_and_heads_are_those_of_lightly():
     x, D = batch(), NegativeCosineSimilarity()
-    n, dim = 512, SMALL["dim"]
+    n, dim = small("simsiam").encoder.widths[3], SMALL["dim"]
 
     def embed(online, kind, *sizes):
         head = as_lightly(flat(online.projector)[2:], kind(*sizes))
@@ -242,8 +242,9 @@ def test_what_only_answers_gets_no_gradient():
                if p.grad is not None and p.grad.any()}
         test_eq(got, stages | parts)
 
-    z = [noise(8, 512, seed=k).requires_grad_() for k in range(2)]
     model = small("simsiam")
+    n = model.encoder.widths[3]
+    z = [noise(8, n, seed=k).requires_grad_() for k in range(2)]
     model.online.forward = lambda view: z[view]        # views 0 and 1 are these
     region_loss(model.predictor(z[0]), z[1].detach()).backward()
     assert z[1].grad is None
