@@ -182,7 +182,7 @@ def _parse(kind, text, path):
         raise SarError(f"{path}: damaged ({where}: {wrong['msg']}); restore it from a "
                        "copy, or build the store again") from e
 
-
+# %% ../nbs/library/data/store.ipynb #rwtables
 def write_table(store,  # folder
                 name,   # of the file, .parquet
                 table,  # pyarrow table of `COLUMNS`
@@ -398,7 +398,7 @@ def _scene(self: StoreTiles, i, whole):
         return torch.tensor(told).T
     return robust_stats(unpack(whole, self.unit).flatten(1))
 
-
+# %% ../nbs/library/data/store.ipynb #soundtil
 @patch
 def _sound_tile(self: StoreTiles, i):
     "Return (i, tile i), or where it is damaged another, the same one in every run."

@@ -49,10 +49,10 @@ def test_a_tile_is_told_alike_in_store_folder_labels_and_map():
     labelled.make_relative()
     for k, spot in enumerate(labelled.spots):
         test_close(labelled.tile(k)[0], mapped[spot.y, spot.x], eps=1e-5)
-    tiles, stats = open_tiles(folder / "in/images", 256).batch([0], stats=True)
+    ground, stats = open_tiles(folder / "in/images", 256).batch([0], stats=True)
     whole = torch.cat([torch.cat([mapped[y, x] for x in range(0, 256, 64)], 2)
                        for y in range(0, 256, 64)], 1)
-    test_close(relative.convert(tiles, "db", stats)[0], whole, eps=1e-5)
+    test_close(relative.convert(ground, "db", stats)[0], whole, eps=1e-5)
 
 
 def test_the_table_of_units_is_true():

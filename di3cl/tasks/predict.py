@@ -134,6 +134,19 @@ def _stamps(path):
         files = {local_file(f) for f in (path, *src.files)} - {""}
     return {f: _stamp(f) for f in files if not f.endswith(".aux.xml")}
 
+# %% ../../nbs/library/tasks/predict.ipynb #fillhole
+def _fill(image, pre):
+    "Put the model's mean where nothing is known; raise for a unit that leads nowhere."
+    if image.unit != pre.unit and "digital" in (image.unit, pre.unit):
+        raise SarError(
+            f"{image.path}: is in {image.unit}, and the model expects {pre.unit}: "
+            "digital numbers are uncalibrated and convert to nothing. Calibrate "
+            "the scene, or declare what it is with --unit where no tag does")
+    mean = torch.tensor(pre.mean)[:, None, None]
+    if image.unit != pre.unit:
+        mean = to_unit(mean, pre.unit, image.unit)
+    return replace(image, data=torch.where(image.valid, image.data, mean))
+
 # %% ../../nbs/library/tasks/predict.ipynb #9115cc2a
 class Scene:
     "A scene that is read by windows, as a model wants it."
@@ -185,19 +198,6 @@ class Scene:
         "Raise if a file is another than at the beginning."
         if any(_stamp(f) != stamp for f, stamp in self.stamps.items()):
             raise SarError(f"{self.path}: was changed while it was read: start again")
-
-
-def _fill(image, pre):
-    "Put the model's mean where nothing is known; raise for a unit that leads nowhere."
-    if image.unit != pre.unit and "digital" in (image.unit, pre.unit):
-        raise SarError(
-            f"{image.path}: is in {image.unit}, and the model expects {pre.unit}: "
-            "digital numbers are uncalibrated and convert to nothing. Calibrate "
-            "the scene, or declare what it is with --unit where no tag does")
-    mean = torch.tensor(pre.mean)[:, None, None]
-    if image.unit != pre.unit:
-        mean = to_unit(mean, pre.unit, image.unit)
-    return replace(image, data=torch.where(image.valid, image.data, mean))
 
 # %% ../../nbs/library/tasks/predict.ipynb #513567fd
 def stitch_scene(scene,          # a Scene
