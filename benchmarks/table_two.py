@@ -30,12 +30,17 @@ from torch import nn
 from di3cl.evaluate.dense import (
     collect_pixels,
     encoder_reader,
-    fit_pixels,
     map_confusions,
     statistics_reader,
 )
 from di3cl.evaluate.metrics import tile_confusions
-from di3cl.evaluate.probe import Patches, embed, image_statistics, predict_patches
+from di3cl.evaluate.probe import (
+    Patches,
+    embed,
+    fit_linear,
+    image_statistics,
+    predict_patches,
+)
 from di3cl.evaluate.report import choose_contract, predict_tiles, tally
 from di3cl.files import write_atomic
 from di3cl.labels import by_group, few, find_pairs, open_labels
@@ -207,7 +212,7 @@ def ask_pixels(read, labelled, areas, grounds, seed):
 
     n, g = max(2, 400 // len(areas.train)), torch.Generator().manual_seed(seed)
     known = collect_pixels(read, batches(areas.train, grounds[0]), n, g)
-    probes = fit_pixels(known, ("linear",))
+    probes = dict(linear=fit_linear(*known))
     found = map_confusions(
         read, probes, batches(areas.test, grounds[1]), len(labelled.classes))
     return by_group(found["linear"], grounds[1])
