@@ -364,8 +364,8 @@ class JoinedTiles:
             raise SarError("sources of different numbers of channels "
                            f"({', '.join(map(str, sorted(channels)))}): choose bands")
         self.channels, self.size = *channels, sources[0].size
-        units = {"digital" if s.unit == "digital" else "db" for s in sources}
-        self.unit = MIXED if len(units) > 1 else units.pop()
+        self._units = ["digital" if s.unit == "digital" else "db" for s in sources]
+        self.unit = MIXED if len({*self._units}) > 1 else self._units[0]
         names = {s.names for s in sources}
         self.names = names.pop() if len(names) == 1 else None
         self.fingerprint = short_hash("joined", *(s.fingerprint for s in sources))
@@ -375,13 +375,12 @@ class JoinedTiles:
 
     def _place(self, i):
         k = int(np.searchsorted(self._last, i, side="right"))
-        return self.sources[k], int(i) - int(self._last[k]) + len(self.sources[k])
+        return k, int(i) - int(self._last[k]) + len(self.sources[k])
 
     def units(self,
               ids):   # numbers of tiles
         "Of each tile, db or digital."
-        kinds = (self._place(i)[0].unit for i in ids)
-        return ["digital" if unit == "digital" else "db" for unit in kinds]
+        return [self._units[self._place(i)[0]] for i in ids]
 
     def batch(self,
               ids,          # numbers of tiles
@@ -389,11 +388,15 @@ class JoinedTiles:
               stats=False): # median and spread of their scenes, too, (B, C, 2)?
         "The tiles `ids`, (B, C, size, size) float32, in dB or digital."
         tiles, scenes = [], []
-        for source, i in map(self._place, ids):
-            tile, scene = source.batch([i], epoch, stats=True)
-            tiles.append(to_log(tile, source.unit))
-            scenes.append(scene)
+        for k, i in map(self._place, ids):
+            tile = self.sources[k].batch([i], epoch, stats)
+            if stats:
+                tile, scene = tile
+                scenes.append(scene)
+            tiles.append(to_log(tile, self.sources[k].unit))
         return (torch.cat(tiles), torch.cat(scenes)) if stats else torch.cat(tiles)
+
+
 def units_of(tiles,  # a source of tiles
              ids):   # numbers of tiles
     "The unit of these tiles; a list where each has its own."
@@ -421,7 +424,7 @@ def open_tiles(data,           # "sim", a folder, a store; or several with comma
     if str(data) == "sim":
         tiles = SimTiles(n, size, seed, channels, device=device)
         what = f"simulated tiles are in {tiles.unit}, not in"
-    elif Path(data, "store.json").exists():
+    elif not _holds_images(data):
         tiles = StoreTiles(data, size, seed=seed)
         what = f"{data}: a store of {tiles.unit}, not of"
     else:
@@ -434,4 +437,4 @@ def open_tiles(data,           # "sim", a folder, a store; or several with comma
 
 def _holds_images(data):
     "Is it a folder of images, of which something can be declared?"
-    return data != "sim" and not (Path(data) / "store.json").exists()
+    return data != "sim" and not Path(data, "store.json").exists()
