@@ -26,6 +26,7 @@ import numpy as np
 import rasterio
 from testing import write_raster
 
+from di3cl.files import NoDataError
 from di3cl.sar import read_sar, to_unit
 from di3cl.scenes import CLASSES, TEST_START, simulate
 
@@ -52,10 +53,8 @@ KINDS = ("water", "forest", "crops", "bare", "buildings")
 
 def in_db(path, unit, nodata=None):
     "Read all bands of a physical image: dB, NaN where there is no data."
-    image = read_sar(path, unit="db" if unit == "db" else "digital", nodata=nodata)
-    x = image.data
-    if unit != "db":
-        x = to_unit(x.clamp(min=0), unit, "db")     # -1e-9 is rounding, not power
+    image = read_sar(path, unit=unit, nodata=nodata)
+    x = to_unit(image.data, unit, "db")
     return np.where(image.valid.numpy(), x.numpy(), np.nan).astype("float32")
 
 
@@ -160,7 +159,12 @@ def floods(data):
     for path in pictures(data, "sen1floods11/S1Hand"):
         mask = grey(str(path).replace("S1Hand", "LabelHand")).astype("int16")
         mask = np.where(mask < 0, 255, mask).astype("uint8")
-        yield part_of(path, data), path.stem, "db", in_db(path, "db")[0], mask
+        try:
+            image = in_db(path, "db")[0]
+        except NoDataError as why:
+            print(f"left out: {why}")
+            continue
+        yield part_of(path, data), path.stem, "db", image, mask
 
 
 def kompsat(data):
