@@ -12,7 +12,6 @@ __all__ = ['IMAGENET', 'fit_preprocess', 'seeded', 'Pairs', 'cosine_lr', 'new_mo
 # %% ../nbs/course/09_pretrain.ipynb #538164c3
 import copy
 import hashlib
-import logging
 import math
 import time
 from collections import deque
@@ -38,7 +37,7 @@ from fastcore.foundation import L
 from torch import nn
 
 from .encoder import Encoder
-from .files import SarError
+from .files import LOG, SarError
 from .instances import sample_boxes
 from .sar import RELATIVE, Preprocess, to_relative, to_unit
 from .tiles import MIXED, open_tiles, units_of
@@ -50,7 +49,6 @@ from .train.distributed import process_group, rank, share_gradients, world_size
 from .views import make_views
 from .weights import save_weights
 
-_log = logging.getLogger("di3cl")
 
 # %% ../nbs/course/09_pretrain.ipynb #7e801274
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean, std; of [0, 1]
@@ -391,7 +389,7 @@ def _train(model, pairs, out, state, amp, cbs, checkpoint_seconds):
         raise learn.error
     if learn.stopped:
         name, done = Signals(learn.stopped).name, pairs.start + learn.train_iter
-        _log.warning(f"stopped by {name} after step {done} of {pairs.config.steps}; "
+        LOG.warning(f"stopped by {name} after step {done} of {pairs.config.steps}; "
                      "go on with --resume")
         raise SystemExit(128 + learn.stopped)
 
@@ -401,14 +399,14 @@ def _save_curves(out):
     try:
         plot_curves(out).savefig(out / "curves.png", dpi=110)
     except Exception as e:       # of any kind: matplotlib's are many
-        _log.warning(f"{out}: curves.png could not be drawn: {e}")
+        LOG.warning(f"{out}: curves.png could not be drawn: {e}")
 
 def _warn(pairs, out):
     "Say what the user should know before the first step."
     c, n = pairs.config, len(pairs.tiles)
     if c.method in QUEUED and c.queue_size > n:
-        _log.warning(f"the queue of {c.queue_size} keys is longer than an epoch of {n} "
+        LOG.warning(f"the queue of {c.queue_size} keys is longer than an epoch of {n} "
                      "tiles: it holds older keys of the query's own tile, as "
                      "negatives. Lower queue_size if the loss stays high.")
     if pairs.start:
-        _log.warning(f"resuming {out} at step {pairs.start} of {c.steps}")
+        LOG.warning(f"resuming {out} at step {pairs.start} of {c.steps}")

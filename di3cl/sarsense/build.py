@@ -12,7 +12,6 @@ __all__ = ['STORE_WIDE', 'Job', 'plan', 'tell', 'run_job', 'changed', 'make_exec
 # %% ../../nbs/library/sarsense/build.ipynb #db6b6618
 import io
 import hashlib
-import logging
 import os
 import re
 import threading
@@ -31,7 +30,7 @@ import rasterio
 import torch
 from tqdm.auto import tqdm
 
-from ..files import NoDataError, SarError, UnitError, exclusive
+from ..files import LOG, NoDataError, SarError, UnitError, exclusive
 from .cutting import (
     collect, cut, draw_splits, duplicates, leave_edges, measure_scene, most_tiles,
     read_scene, read_windows)
@@ -42,7 +41,6 @@ from ..store import (
     read_table, unpack, write_file, write_shard, write_sums, write_table)
 
 # %% ../../nbs/library/sarsense/build.ipynb #8767ea50
-_log = logging.getLogger("di3cl")
 # what all tiles of a store have in common
 STORE_WIDE = ("size", "unit", "channels", "min_valid", "max_saturated", "min_spread")
 
@@ -76,7 +74,7 @@ def plan(s,         # Settings
                            f"can be used: {'; '.join(tell(why))}")
         lost = dict.fromkeys(h.path for h, _ in work if not h.placed)
         if lost:
-            _log.warning(f"source {source.name!r}: {len(lost)} scenes have no place on "
+            LOG.warning(f"source {source.name!r}: {len(lost)} scenes have no place on "
                          f"Earth, such as {next(iter(lost))}; the tiles of each go to "
                          "one split, by its name")
         _check_unit(work, source, s)
@@ -341,7 +339,7 @@ def _tell_changed(store, files, sums):
             stamps += read_table(store, file, sums, ["index"])[1].stamps
     stale = changed(stamps)
     if stale:
-        _log.warning(f"{store}: {len(stale)} source files changed since they were cut, "
+        LOG.warning(f"{store}: {len(stale)} source files changed since they were cut, "
                      f"and are cut anew: {', '.join(stale[:3])}, ...")
 
 

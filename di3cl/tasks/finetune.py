@@ -18,7 +18,6 @@ for text in (".*torch.jit.script.*", ".*mode.chained_assignment.*"):
 
 # %% ../../nbs/library/tasks/finetune.ipynb #22097feb
 import json
-import logging
 import math
 import os
 import platform
@@ -47,7 +46,7 @@ from ..evaluate.metrics import confusion_matrix, segmentation_report
 from di3cl.evaluate.report import (
     choose_contract, default_unit, draw_scorecard, format_scores, sample_images,
     score_tally, tally)
-from ..files import SarError, check_new_folder, write_atomic
+from ..files import LOG, SarError, check_new_folder, write_atomic
 from ..labels import few, open_labels, split
 from ..sar import Preprocess, to_unit
 from .segment import (
@@ -56,7 +55,6 @@ from ..train.config import FinetuneConfig, make_finetune_config
 from ..train.devices import pick_device
 from ..weights import load
 
-_log = logging.getLogger("di3cl")
 
 # %% ../../nbs/library/tasks/finetune.ipynb #7b163822
 class Areas(NamedTuple):
@@ -319,7 +317,7 @@ def write_model_folder(folder,      # that is there, and empty but for the histo
         figure = draw_scorecard(model, labelled, areas.test, counts, device)
         figure.savefig(folder / "report.png", dpi=100)
     except Exception as e:       # of any kind: matplotlib's are many
-        _log.warning(f"{folder}: report.png could not be drawn: {e}")
+        LOG.warning(f"{folder}: report.png could not be drawn: {e}")
     print(f"\n{len(areas.test)} test tiles in {blocks} blocks of ground")
     print(format_scores(scores))
     return scores

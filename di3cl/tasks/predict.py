@@ -10,7 +10,6 @@ __all__ = ['GRID', 'HIDDEN', 'STEPS', 'TIFF', 'PNG', 'starts', 'ramp', 'stitch',
            'read_thumbnail', 'show_prediction']
 
 # %% ../../nbs/library/tasks/predict.ipynb #ce7de6a8
-import logging
 import math
 import os
 import platform
@@ -32,7 +31,7 @@ import di3cl
 from ..evaluate.dense import stage_maps
 from ..evaluate.report import show_map
 from ..files import (
-    NoDataError, SarError, UnitError, check_new_file, open_raster, read_header)
+    LOG, NoDataError, SarError, UnitError, check_new_file, open_raster, read_header)
 from ..labels import IGNORE
 from ..sar import (
     RELATIVE, choose_bands, find_unit, pick_bands, pixel_window, read_pixels, read_sar,
@@ -43,7 +42,6 @@ from .vector import check_vector, write_vector
 from ..train.devices import out_of_memory, pick_device
 from ..weights import load
 
-_log = logging.getLogger("di3cl")
 
 # %% ../../nbs/library/tasks/predict.ipynb #2928eb16
 GRID = 32             # pixels that a network's coarsest cell covers
@@ -166,7 +164,7 @@ class Scene:
         if preprocess.unit == RELATIVE:
             self.stats = scene_stats(self._look, self.header.height, self.header.width)
         if not self.header.placed:
-            _log.warning(f"{path}: does not say where on earth it lies, so the map "
+            LOG.warning(f"{path}: does not say where on earth it lies, so the map "
                          "will not, either")
 
     def _look(self, window):
@@ -480,4 +478,4 @@ def _save_picture(path, scene, map, probabilities):
             plt.close(axes[0].figure)
     except Exception as e:       # of any kind: matplotlib's are many
         path.unlink(missing_ok=True)
-        _log.warning(f"{path.name}: could not be drawn: {e}")
+        LOG.warning(f"{path.name}: could not be drawn: {e}")

@@ -19,7 +19,6 @@ for text in (".*torch.jit.script.*", ".*mode.chained_assignment.*"):
 
 # %% ../../nbs/library/train/run.ipynb #4fc192e4
 import csv
-import logging
 import math
 import os
 import platform
@@ -46,14 +45,13 @@ from safetensors.torch import save
 import di3cl
 from ..encoder import gather, misfit
 from ..files import (
-    SarError, check_new_folder, exclusive, explain, write_atomic)
+    LOG, SarError, check_new_folder, exclusive, explain, write_atomic)
 from ..losses import unit_vectors
 from ..sar import Preprocess
 from .config import QUEUED, Config, Unit, format_config
 from .distributed import average, broadcast, rank, world_size
 from ..weights import digest
 
-_log = logging.getLogger("di3cl")
 
 # %% ../../nbs/library/train/run.ipynb #ccc88251
 class RunSettings(BaseModel):
@@ -147,7 +145,7 @@ def _same_run(out, new):
     was, now = old.machine, new.machine
     changes = [f"{k} {now[k]} (was {was.get(k)})" for k in now if now[k] != was.get(k)]
     if changes:
-        _log.warning(f"{out}: goes on with {', '.join(changes)}: the same run, though "
+        LOG.warning(f"{out}: goes on with {', '.join(changes)}: the same run, though "
                      "no longer equal to the last bit")
     return old
 
@@ -249,11 +247,11 @@ def newest_checkpoint(out):   # folder of a run
         try:
             return read_checkpoint(path)
         except CheckpointError as e:
-            _log.warning(f"{e}: going back to the one before")
+            LOG.warning(f"{e}: going back to the one before")
     if found:
         raise CheckpointError(f"{out}: no checkpoint that can be read, so there is "
                               "nothing to resume. Start another run, in a new folder.")
-    _log.warning(f"{out}: stopped before its first checkpoint: it starts from step 0")
+    LOG.warning(f"{out}: stopped before its first checkpoint: it starts from step 0")
 
 # %% ../../nbs/library/train/run.ipynb #5ebbbabe
 def restore(tensors,     # from `read_checkpoint`
@@ -384,7 +382,7 @@ class Alarm:
     def _say(self, what, words):
         if what not in self.said:
             self.said.add(what)
-            _log.warning(words)
+            LOG.warning(words)
 
 # %% ../../nbs/library/train/run.ipynb #81e00003
 @contextmanager
