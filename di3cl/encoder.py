@@ -7,7 +7,8 @@ Docs: https://di3cl.github.io/di3cl/course/encoder.html.md"""
 
 # %% auto #0
 __all__ = ['BLOCKS', 'ARCHS', 'Encoder', 'pool', 'mlp', 'make_twin', 'update_twin',
-           'Queue', 'fold_conv1', 'misfit', 'gather', 'shuffle', 'unshuffle']
+           'Queue', 'fold_conv1', 'misfit', 'rank', 'world_size', 'gather', 'shuffle',
+           'unshuffle']
 
 # %% ../nbs/course/07_encoder.ipynb #83e6cd4a
 import copy
@@ -197,34 +198,35 @@ def _imagenet(arch, width, name):
             f"{torch.hub.get_dir()}/checkpoints anew") from e
 
 # %% ../nbs/course/07_encoder.ipynb #5bdabb66
-def _rank_and_size():
-    "Number of this process, and how many there are."
-    if dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+def rank():
+    "The number of this process, from 0."
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size():
+    "How many processes compute together."
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @torch.no_grad()
 def gather(x):  # (B, ...), as many rows in every process
     "Rows of all P processes by rank, (P B, ...), without gradient."
-    _, size = _rank_and_size()
-    if size == 1:
+    if world_size() == 1:
         return x
-    rows = x.new_empty(size, *x.shape)
+    rows = x.new_empty(world_size(), *x.shape)
     dist.all_gather(list(rows), x.contiguous())
     return rows.flatten(0, 1)
 
 # %% ../nbs/course/07_encoder.ipynb #c09459f4
 def shuffle(x):  # (B, ...), as many rows in every process
     "Deal the rows of all processes out: each of the P gets every P-th."
-    rank, size = _rank_and_size()
-    return x if size == 1 else gather(x)[rank::size]
+    return x if world_size() == 1 else gather(x)[rank()::world_size()]
 
 
 def unshuffle(x):  # (B, ...), what became of `shuffle`d rows
     "Bring back what became of this process's own rows."
-    rank, size = _rank_and_size()
+    size = world_size()
     if size == 1:
         return x
-    own = len(x) * rank + torch.arange(len(x), device=x.device)   # among all rows
+    own = len(x) * rank() + torch.arange(len(x), device=x.device)   # among all rows
     return gather(x)[own % size * len(x) + own // size]

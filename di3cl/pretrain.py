@@ -36,7 +36,7 @@ from fastcore.basics import noop, patch
 from fastcore.foundation import L
 from torch import nn
 
-from .encoder import Encoder
+from .encoder import Encoder, rank, world_size
 from .files import LOG, SarError
 from .instances import sample_boxes
 from .sar import RELATIVE, Preprocess, to_relative, to_unit
@@ -44,8 +44,7 @@ from .tiles import MIXED, open_tiles, units_of
 from .train.baselines import METHODS
 from .train.config import QUEUED, make_config
 from .train.devices import check_compile, compile_networks, explain_memory
-from .train.devices import pick_amp, pick_device
-from .train.distributed import process_group, rank, share_gradients, world_size
+from .train.devices import pick_amp, pick_device, process_group, share_gradients
 from .views import make_views
 from .weights import save_weights
 

@@ -254,7 +254,7 @@ def test_rows_change_places_between_processes_and_come_back():
     from di3cl import encoder
 
     def process(rank):
-        return patch.object(encoder, "_rank_and_size", return_value=(rank, 3))
+        return patch.multiple(encoder, rank=lambda: rank, world_size=lambda: 3)
 
     def gathered(parts):
         return patch.object(encoder, "gather", return_value=torch.cat(parts))

@@ -523,7 +523,7 @@ def test_a_loss_that_is_no_number_stops_the_run():
 TRAIN = """
 import json, os, signal, sys
 from di3cl.pretrain import Schedule, pretrain
-from di3cl.train.distributed import rank
+from di3cl.encoder import rank
 from di3cl.weights import digest
 out, kw, dies = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 def before_step(self):

@@ -5,9 +5,17 @@ from di3cl.train.devices import *
 
 
 
-import torch
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from unittest import mock
+
+import torch
 from fastcore.test import *
+from torch import nn
+from di3cl.encoder import gather, rank, world_size
 
 
 def test_a_device_that_is_not_there_is_refused():
@@ -81,3 +89,56 @@ def test_answer_bf16_swallows_one():
     x = torch.tensor(256., dtype=torch.bfloat16)
     test_eq((x + 1).item(), 256)
     test_eq((x + 2).item(), 258)
+
+
+def test_each_process_needs_a_gpu():
+    with mock.patch.dict("os.environ", WORLD_SIZE="4", LOCAL_RANK="3"), \
+            mock.patch("torch.cuda.device_count", return_value=2):
+        test_fail(process_group(torch.device("cuda")).__enter__,
+                  contains="process 3 of this machine finds only 2 CUDA device(s)")
+
+
+def torchrun(n, code, *arguments):
+    "Run some Python in n processes on this machine."
+    script = Path(tempfile.mkdtemp()) / "script.py"
+    script.write_text(code)
+    how = f"-m torch.distributed.run --standalone --nproc-per-node {n}".split()
+    return subprocess.run(
+        [sys.executable, *how, script, *arguments], capture_output=True, text=True)
+
+
+def test_processes_speak_to_each_other():
+    code = """
+import json, sys, torch
+from di3cl.encoder import gather, rank, world_size
+from di3cl.train.devices import *
+with process_group(torch.device("cpu")) as device:
+    rows = gather(torch.full((2, 1), rank())).flatten().tolist()
+    mean = average(torch.tensor(float(rank() + 1))).item()
+    answer = rank(), world_size(), rows, mean, broadcast(f"from {rank()}")
+answer += (world_size(),)                                     # the group is left
+open(f"{sys.argv[1]}/{answer[0]}.json", "w").write(json.dumps(answer))
+if answer[0]:
+    sys.exit("process 1 has had enough")
+"""
+    folder = Path(tempfile.mkdtemp())
+    done = torchrun(2, code, folder)
+    said = [json.loads((folder / f"{k}.json").read_text()) for k in range(2)]
+    test_eq(said, [[k, 2, [0, 0, 1, 1], 1.5, "from 0", 1] for k in range(2)])
+    assert done.returncode and "process 1 has had enough" in done.stderr
+    alone = rank(), world_size(), gather(torch.arange(2)).tolist(), broadcast("me")
+    test_eq(alone, (0, 1, [0, 1], "me"))
+
+
+def test_answer_means_of_means():
+    n, mean = torch.tensor([10., 40, 300, 50]), torch.tensor([1., 1, 2, 1])
+    test_eq(((n * mean).sum() / n.sum()).item(), 1.75)
+    test_eq(mean.mean().item(), 1.25)
+    test_eq((mean * n / n.mean()).mean().item(), 1.75)
+
+
+def test_answer_shuffled_rows():
+    norm, rows = nn.BatchNorm1d(1), torch.tensor([[0.], [0.], [2.], [2.]])
+    test_close(norm(rows[:2]).detach(), torch.zeros(2, 1))
+    test_close(norm(rows).detach().flatten(), torch.tensor([-1., -1, 1, 1]), eps=1e-4)
+    test_close(norm(rows[[0, 2]]).detach().flatten(), torch.tensor([-1., 1]), eps=1e-4)

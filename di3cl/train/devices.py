@@ -1,4 +1,5 @@
-"""Where to compute, in which precision, and what to say when the memory is too small.
+"""Where to compute, in which precision, what to say when the memory is too small; and
+how several GPUs share a batch.
 
 Docs: https://di3cl.github.io/di3cl/library/train/devices.html.md"""
 
@@ -6,13 +7,19 @@ Docs: https://di3cl.github.io/di3cl/library/train/devices.html.md"""
 
 # %% auto #0
 __all__ = ['AMP', 'pick_device', 'has_bf16', 'pick_amp', 'describe', 'check_compile',
-           'compile_networks', 'out_of_memory', 'explain_memory']
+           'compile_networks', 'out_of_memory', 'explain_memory', 'process_group',
+           'average', 'broadcast', 'share_gradients']
 
 # %% ../../nbs/library/train/devices.ipynb #d42e94b1
+import os
+import warnings
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
+from ..encoder import gather, rank, world_size
 from ..files import SarError
 
 # %% ../../nbs/library/train/devices.ipynb #57983090
@@ -102,3 +109,52 @@ def explain_memory(batch,    # tiles in a step
         said = f" ({e!s:.120})" if str(e) else ""
         raise SarError(f"out of memory on {describe(device)}{said}: lower --batch from "
                        f"{batch}, say to {max(2, batch // 2)}") from e
+
+# %% ../../nbs/library/train/devices.ipynb #81d10001
+@contextmanager
+def process_group(device):   # torch device that was picked
+    "Join the processes that torchrun started; yields the device of this one."
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        device = _own_gpu()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+def _own_gpu():
+    "The GPU of this process: each has one."
+    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= there:
+        raise SarError(f"process {number} of this machine finds only {there} CUDA "
+                       f"device(s): start at most {there} processes, or --device cpu")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+# %% ../../nbs/library/train/devices.ipynb #5af91aee
+def average(x):   # the same shape in every process
+    "The mean over all processes."
+    return gather(x[None]).mean(0)
+
+def broadcast(x):   # anything that can be pickled
+    "What process 0 has."
+    box = [x]
+    if world_size() > 1:
+        dist.broadcast_object_list(box)
+    return box[0]
+
+# %% ../../nbs/library/train/devices.ipynb #81d10007
+def share_gradients(model):   # a module on the device of this process
+    "The model in DDP, or as it is in a process that is alone."
+    if world_size() == 1:
+        return model
+    device = next(model.parameters()).device
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        return DistributedDataParallel(
+            model, device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False, find_unused_parameters=True,
+            gradient_as_bucket_view=True)

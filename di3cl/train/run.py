@@ -43,13 +43,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 import di3cl
-from ..encoder import gather, misfit
+from ..encoder import gather, misfit, rank, world_size
 from ..files import (
     LOG, SarError, check_new_folder, exclusive, explain, write_atomic)
 from ..losses import unit_vectors
 from ..sar import Preprocess
 from .config import QUEUED, Config, Unit, format_config
-from .distributed import average, broadcast, rank, world_size
+from .devices import average, broadcast
 from ..weights import digest
 
 
