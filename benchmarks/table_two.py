@@ -14,9 +14,11 @@ decided stands in table_two.toml (or `--config`); the page results/table_two say
 import argparse
 import json
 import tomllib
+from contextlib import nullcontext
 from functools import partial
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import ground
 import numpy as np
@@ -44,6 +46,7 @@ from di3cl.evaluate.probe import (
 from di3cl.evaluate.report import choose_contract, predict_tiles, tally
 from di3cl.files import write_atomic
 from di3cl.labels import by_group, few, find_pairs, open_labels
+from di3cl.model import pool_regions
 from di3cl.pretrain import fit_preprocess, new_model, pretrain
 from di3cl.tasks.finetune import Areas, train_segmenter
 from di3cl.tiles import open_tiles
@@ -54,7 +57,7 @@ from di3cl.weights import load, save_weights
 HERE = Path(__file__).parent
 STATISTICS, IMAGENET, RANDOM, CHANCE = (
     "Image statistics", "ImageNet", "Random", "Chance")
-RIVALS = RANDOM, STATISTICS, IMAGENET, "MoCo v2"    # gains are told over these
+RIVALS = RANDOM, STATISTICS, IMAGENET, "MoCo v2", "DI3CL"   # gains are told over these
 WAYS = "frozen", "fine-tuned"
 
 
@@ -66,14 +69,23 @@ def tiles_of(args):
     return f"{tiles / 'db'},{tiles / 'digital'}"
 
 
+def pool_centred(features, boxes, index, stride):
+    "Pool regions of a map whose cell i stands at pixel s i, as convolutions have it."
+    return pool_regions(features, boxes + (stride - 1) / 2, index, stride)
+
+
 def train(args, name, out, seed, **changes):
     "Pre-train one arm, unless it is finished."
     if (out / "weights.safetensors").exists():
         return
     print(f"--- {out.relative_to(args.runs)}", flush=True)
     settings = args.plan["pretrain"] | args.plan["methods"][name] | changes
-    pretrain(tiles_of(args), out, seed=seed, device=args.device,
-             resume=(out / "config.json").exists(), checkpoint_seconds=60, **settings)
+    centred = settings.pop("centred", False)
+    pools = patch("di3cl.model.pool_regions", pool_centred)
+    with pools if centred else nullcontext():
+        pretrain(tiles_of(args), out, seed=seed, device=args.device,
+                 resume=(out / "config.json").exists(), checkpoint_seconds=60,
+                 **settings)
 
 
 def make_random(args, seed):
@@ -370,9 +382,10 @@ def draw(args):
         column: {row: "{:.3f} ({:.3f} {:.3f})".format(*found["score"]["mean"])
                  for row, found in part["rows"].items()}
         for column, part in record["columns"].items()}).fillna("-")
-    order = [*record["plan"]["paper"], STATISTICS, CHANCE]
+    plan = record["plan"]
+    order = [*plan["paper"] | plan["methods"], STATISTICS, CHANCE]
     table = table.loc[[row for row in order if row in table.index]]
-    table.insert(0, "paper", [record["plan"]["paper"].get(r, "-") for r in table.index])
+    table.insert(0, "paper", [plan["paper"].get(r, "-") for r in table.index])
     table.to_csv(args.results / "table_two.csv", index_label="method")
     lines = [["method", *table.columns], ["---"] * (1 + table.shape[1]),
              *([row, *map(str, values)] for row, *values in table.itertuples())]

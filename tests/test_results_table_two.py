@@ -21,7 +21,8 @@ plan = tomllib.loads((table_two.HERE / "table_two.toml").read_text())
 
 def test_the_plan_is_one_that_the_loop_accepts():
     for name, settings in plan["methods"].items():
-        config = make_config(**plan["pretrain"] | settings)
+        allowed = {k: v for k, v in settings.items() if k != "centred"}
+        config = make_config(**plan["pretrain"] | allowed)
         test_eq(config.pairs, plan["pretrain"]["pairs"])
     assert make_finetune_config(**plan["finetune"]).steps > 0
     assert plan["tune_seed"] not in plan["seeds"]
@@ -62,3 +63,13 @@ def test_scores_and_their_intervals_are_what_is_said():
     report = segmentation_report(rare)
     test_close(score_of("simulated", rare), report.miou)
     test_close(score_of("floods", rare), report.iou[1])
+
+
+def test_centred_regions_are_read_where_their_boxes_are():
+    s = 16
+    pixels = (s * torch.arange(20.)).expand(1, 1, 20, 20)  # a map that says where it is
+    boxes, index = torch.tensor([[[40., 60, 104, 140]]]), torch.tensor([[0, 0]])
+    centre = (40 + 104) / 2 - 0.5                          # number of the middle pixel
+    published = table_two.pool_regions(pixels, boxes, index, s)
+    test_close(published.item(), centre - 7.5)
+    test_close(table_two.pool_centred(pixels, boxes, index, s).item(), centre)
