@@ -55,8 +55,11 @@ def _rounded(interval):
 
 def verdict(answers,  # from `ask_knn`
             test):    # Patches
-    "Return {who: [value, low, high]}, the gains of `after`, and the verdict in words."
+    """Return {who: [value, low, high]}, chance, gains of `after`, the verdict in words.
+
+    Chance, in balanced accuracy, is 1 over the number of classes."""
     out = {name: _rounded(score(y, test)) for name, y in answers.items()}
+    out["chance"] = round(1 / len(test.y.unique()), 4)
     for name in ("before", "image statistics"):
         better = gain(answers["after"], answers[name], test)
         out[f"gain over {name}"] = _rounded(better)
@@ -177,9 +180,11 @@ def summary(result):            # from `verdict`
     for name in ("image statistics", "before", "after"):
         value, low, high = result[name]
         lines.append(f"  {name:18} {value:.3f}   ({low:.3f} to {high:.3f})")
+    lines.append(f"  {'chance':18} {result['chance']:.3f}")
     return "\n".join([*lines, result["verdict"]])
 
 def summary_of_seeds(results):  # from several seeds
     "Return mean and standard deviation over pre-training seeds of every score."
-    values = DataFrame(results).drop(columns="verdict").map(lambda score: score[0])
+    values = DataFrame(results).drop(columns=["chance", "verdict"])
+    values = values.map(lambda score: score[0])
     return values.agg(["mean", "std"]).T.to_string(float_format="{:+.3f}".format)

@@ -125,7 +125,8 @@ def test_a_report_from_end_to_end():
     r["weights"] = "w"                                    # a path is longer than a line
     text = format_report(r)
     assert "untrained resnet10" in text and "gain over image statistics" in text
-    test_eq("by lot 0.50" in text, "patches knn" in rows["weights"])
+    test_eq("accuracy; chance 0.50" in text, "patches knn" in rows["weights"])
+    assert 0 < r["chance"]["pixels"] <= .5            # of two classes, one everywhere
     assert max(map(len, text.splitlines())) <= 88
     r["weights"] = str(weights)
     test_eq(json.loads(path.read_text()), json.loads(json.dumps(r)))
@@ -297,6 +298,24 @@ def test_roads_are_scored_by_the_metrics_and_a_perfect_map_has_ones():
     assert s["iou road"][0] < .65 and s["road connectivity"][0] < .9
 
 
+def test_chance_is_what_maps_of_one_class_get():
+    for task in ("road", "landcover"):
+        l = open_labels("sim", task, 64, n=4, n_test=12)
+        ids = list(range(4, 16))
+        l.tile(5)[1][:, 40:] = IGNORE                    # in place: the source keeps it
+        maps = []
+        for k in range(len(l.classes)):
+            everywhere = saying(torch.full((12, 64, 64), k), len(l.classes))
+            maps.append(score_tally(tally(everywhere, l, ids), l, n=2))
+        _, truth = l.batch(ids)
+        chance = chance_scores(tally(saying(truth, len(l.classes)), l, ids), l)
+        for name, value in chance.items():
+            if name not in ("boundary f1", "road connectivity"):
+                best = max(m[name][0] for m in maps if m[name][0] is not None)
+                test_close(value, best, eps=1e-4)
+        test_eq((chance["kappa"], chance["boundary f1"]), (0, None))
+
+
 def test_intervals_are_over_ground_and_not_over_tiles():
     l = open_labels("sim", "water", 32, n=4, n_test=30)
     t = tally(threshold, l, list(range(4, 34)))
@@ -307,7 +326,7 @@ def test_intervals_are_over_ground_and_not_over_tiles():
     assert more[2] - more[1] < .7 * (want["oa"][2] - want["oa"][1])       # half as wide
     one = score_tally(t._replace(group=torch.zeros(30, dtype=torch.long)), l)
     test_eq([v[1:] for v in one.values()], [[None, None]] * len(one))
-    test_eq(format_scores(one).split()[-2:], ["-", "-"])
+    test_eq(format_scores(one, {}).split()[-3:], ["-"] * 3)
 
 
 def test_what_is_not_known_is_not_scored():

@@ -19,6 +19,7 @@ def test_demo_leaves_what_it_promises():
     want |= {"weights.safetensors", "probe.json", "method.png"}
     test_eq({p.name for p in out.iterdir() if p.name[0] != "."}, want)
     test_eq(json.loads((out / "probe.json").read_text()), result)
+    assert f"chance             {1 / 6:.3f}" in summary(result)
     for name in ("image statistics", "before", "after"):
         assert 0 < result[name][1] <= result[name][0] <= result[name][2] < 1
 

@@ -8,8 +8,9 @@ Docs: https://di3cl.github.io/di3cl/library/evaluate/report.html.md"""
 # %% auto #0
 __all__ = ['PATCH', 'TOLERANCE', 'sample_images', 'default_unit', 'choose_contract',
            'probe_report', 'format_report', 'Tally', 'predict_tiles', 'tally',
-           'score_functions', 'score_tally', 'format_scores', 'compare',
-           'format_comparison', 'rank_tiles', 'show_map', 'draw_scorecard']
+           'score_functions', 'score_tally', 'one_class', 'chance_scores',
+           'format_scores', 'compare', 'format_comparison', 'rank_tiles', 'show_map',
+           'draw_scorecard']
 
 # %% ../../nbs/library/evaluate/report.ipynb #f8b3a4e2
 import json
@@ -257,13 +258,15 @@ def probe_report(
     found, patch_classes = _ask(
         encoder, preprocess, labelled, train, test, every, seed, device)
     rows, gains = _results(found)
+    maps = one_class(found["weights", "pixels knn"].sum(0)).split(1)
+    chance = dict(patches=1 / max(1, len(patch_classes)), pixels=max(map(miou, maps)))
     report = dict(
         weights=str(source), arch=encoder.arch, data=str(data), task=task, size=size,
         patch=PATCH, every=every, labels=labels, seed=seed, unit=labelled.unit,
         normalise=normalise, preprocess=preprocess.to_dict(),
         clipped=round(clipped, 4), tiles=dict(train=len(train), test=len(test)),
         blocks=len(labelled.groups[test].unique()), classes=list(labelled.classes),
-        patch_classes=patch_classes, rows=rows, gains=gains)
+        patch_classes=patch_classes, chance=chance, rows=rows, gains=gains)
     report["notes"] = [*labelled.notes, *_notes(report)]
     if out:
         check_new_file(out)      # nobody made one meanwhile
@@ -308,10 +311,11 @@ def format_report(
         "{blocks} blocks of other ground".format(**report),
     ]
     if "patches knn" in report["rows"]["weights"]:
-        classes = report["patch_classes"]
-        title = f"patches: balanced accuracy, by lot {1 / len(classes):.2f}"
-        lines += [_table(report, "patches", title), f"({', '.join(classes)})"]
-    lines.append(_table(report, "pixels", "pixels: mIoU"))
+        title = "patches: balanced accuracy; chance {patches:.2f}"
+        lines.append(_table(report, "patches", title.format(**report["chance"])))
+        lines.append(f"({', '.join(report['patch_classes'])})")
+    title = "pixels: mIoU; chance {pixels:.2f}".format(**report["chance"])
+    lines.append(_table(report, "pixels", title))
     lines += [textwrap.fill(f"note: {note}", 88) for note in report["notes"]]
     return "\n".join(lines)
 
@@ -326,6 +330,7 @@ class Tally(NamedTuple):
     boundary: torch.Tensor     # (T, 4), from metrics.boundary_counts
     road: torch.Tensor         # (T, 4), from metrics.buffered_counts; else (T, 0)
     connected: torch.Tensor    # (T, 2), from metrics.connectivity_counts; else (T, 0)
+    anywhere: torch.Tensor | None = None    # as `road`, of a road in every pixel
 
 
 @torch.inference_mode()
@@ -360,9 +365,10 @@ def tally(
         if labelled.task == "road":
             known = truth != IGNORE
             roads = (truth == 1) & known, (guess == 1) & known, TOLERANCE
-            row += [buffered_counts(*roads), connectivity_counts(*roads)]
+            row += [buffered_counts(*roads), connectivity_counts(*roads),
+                    buffered_counts(roads[0], known, TOLERANCE)]
         else:
-            row += [truth.new_zeros(len(truth), 0)] * 2
+            row += [truth.new_zeros(len(truth), 0)] * 3
         rows.append(row)
     return Tally(labelled.groups[torch.as_tensor(ids)], *map(torch.cat, zip(*rows)))
 
@@ -417,12 +423,39 @@ def score_tally(
         out[name] = [None if math.isnan(v) else round(v, 4) for v in found]
     return out
 
+# %% ../../nbs/library/evaluate/report.ipynb #c4a9ce02
+def one_class(
+    confusion,    # (n, n) counts, rows = truth
+):
+    "Count what maps of one class everywhere would get, a class each: (n, n, n)."
+    classes = torch.eye(len(confusion), dtype=confusion.dtype)
+    return classes[:, None] * confusion.sum(1)[:, None]
+
+
+def chance_scores(
+    t,           # a Tally
+    labelled,    # its Labelled
+):
+    """Score the best map of one class everywhere: {score: value}.
+
+    None where such a map has no score."""
+    maps = dict(confusion=one_class(t.confusion.sum(0)).split(1))
+    if labelled.task == "road":
+        maps["road"] = [t.anywhere]
+    out = {}
+    for name, (field, statistic) in score_functions(labelled).items():
+        found = map(statistic, maps.get(field, ()))
+        out[name] = max((round(v, 4) for v in found if not math.isnan(v)), default=None)
+    return out
+
 
 def format_scores(
     scores,    # from `score_tally`
+    chance,    # from `chance_scores`
 ):
-    "Format scores and 95 % intervals as a table; a dash where there is no number."
+    "Format scores, intervals and chance as a table; a dash where there is no number."
     table = pd.DataFrame(scores, index=["score", "low", "high"], dtype=float).T
+    table["chance"] = pd.Series(chance, dtype=float)
     return table.to_string(float_format="{:.3f}".format, na_rep="-")
 
 # %% ../../nbs/library/evaluate/report.ipynb #86dc451d

@@ -43,9 +43,9 @@ from tqdm.auto import tqdm
 import di3cl
 from ..encoder import Encoder
 from ..evaluate.metrics import confusion_matrix, segmentation_report
-from di3cl.evaluate.report import (
-    choose_contract, default_unit, draw_scorecard, format_scores, sample_images,
-    score_tally, tally)
+from ..evaluate.report import (
+    chance_scores, choose_contract, default_unit, draw_scorecard, format_scores,
+    sample_images, score_tally, tally)
 from ..files import LOG, SarError, check_new_folder, write_atomic
 from ..labels import few, open_labels, split
 from ..sar import Preprocess, to_unit
@@ -54,7 +54,6 @@ from .segment import (
 from ..train.config import FinetuneConfig, make_finetune_config
 from ..train.devices import pick_device
 from ..weights import load
-
 
 # %% ../../nbs/library/tasks/finetune.ipynb #7b163822
 class Areas(NamedTuple):
@@ -310,16 +309,17 @@ def write_model_folder(folder,      # that is there, and empty but for the histo
                learned_from=len(areas.train), **given)
     counts = tally(model, labelled, areas.test, device=device)
     scores, blocks = score_tally(counts, labelled), len(counts.group.unique())
+    chance = chance_scores(counts, labelled)
     confusion = counts.confusion.sum(0).tolist()
     _write_json(folder / "report.json", report | dict(
-        scores=scores, blocks=blocks, confusion=confusion))
+        scores=scores, chance=chance, blocks=blocks, confusion=confusion))
     try:
         figure = draw_scorecard(model, labelled, areas.test, counts, device)
         figure.savefig(folder / "report.png", dpi=100)
     except Exception as e:       # of any kind: matplotlib's are many
         LOG.warning(f"{folder}: report.png could not be drawn: {e}")
     print(f"\n{len(areas.test)} test tiles in {blocks} blocks of ground")
-    print(format_scores(scores))
+    print(format_scores(scores, chance))
     return scores
 
 
