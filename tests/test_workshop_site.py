@@ -390,6 +390,30 @@ def test_pages_keep_the_form():
         assert "Back: [" in said and f"]({Path(before).name}" in said, page
 
 
+def test_a_cell_can_be_run_twice():
+    import dis
+
+    def rebound(source):
+        "List names that a cell reads from before it, and then binds anew."
+        read, bound, found = set(), set(), set()
+        for step in dis.get_instructions(compile(source, "a cell", "exec")):
+            if step.opname == "LOAD_NAME" and step.argval not in bound:
+                read.add(step.argval)
+            elif step.opname in ("STORE_NAME", "DELETE_NAME"):
+                bound.add(step.argval)
+                found |= {step.argval} & read
+        return found
+
+    test_eq(rebound("x = f(x)"), {"x"})
+    test_eq(rebound("y = x\nfor n in y:\n    x += n"), {"x"})
+    test_eq(rebound("x = f()\nx = x + 1\ny = [x for x in x]"), set())
+    for page in PAGES:
+        for source in cells(page, "code"):
+            if not re.search(r"^#\| test(setup)?\b", source, re.M):
+                python = re.sub(r"^([ \t]*)[%!].*", r"\1pass", source, flags=re.M)
+                assert not rebound(python), f"{page} binds {rebound(python)} anew"
+
+
 def visible(page):
     "Count the words and the lines of code of a page that are not folded away."
     html = BeautifulSoup(rendered(page)[0], "html.parser")
