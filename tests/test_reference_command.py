@@ -147,7 +147,7 @@ def test_causes_are_not_guessed():
 def test_bad_input_is_one_line_and_exit_code_2():
     out = Path(tempfile.mkdtemp())
     one_line(
-        in_a_shell("pretrain", "/no/such/folder", "--out", out / "a"),
+        di3cl("pretrain", "/no/such/folder", "--out", out / "a"),
         "/no/such/folder",
         "no such folder",
     )

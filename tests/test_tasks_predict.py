@@ -9,7 +9,6 @@ import itertools
 import math
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ import rasterio.shutil
 import torch
 from fastcore.test import *
 from rasterio import Affine
-from testing import heard, write_raster, write_scene
+from testing import apart, heard, write_raster, write_scene
 
 from di3cl.encoder import Encoder
 from di3cl.files import Header, SarError
@@ -390,25 +389,30 @@ def test_files_come_to_their_places_together_or_not_at_all():
 
 
 def test_what_a_killed_process_left_is_taken_back():
-    code = """import os, signal, sys
-import di3cl.tasks.predict as p
-when, out = int(sys.argv[1]), sys.argv[2:]
-real, done = p._put, []
-def put(made, path):
-    if len(done) == when:
-        os.kill(os.getpid(), signal.SIGKILL)
-    done.append(real(made, path))
-p._put = put
-p.shutil.rmtree = lambda *a, **kw: os.kill(os.getpid(), signal.SIGKILL)
-with p.new_files(*out) as made:
-    for path in made:
-        path.write_text("old")
-"""
+    def dies(when, out):
+        import di3cl.tasks.predict as p
+
+        real, done = p._put, []
+
+        def put(made, path):
+            if len(done) == when:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done.append(real(made, path))
+
+        p._put = put
+        p.shutil.rmtree = lambda *a, **kw: os.kill(os.getpid(), signal.SIGKILL)
+        with p.new_files(*out) as made:
+            for path in made:
+                path.write_text("old")
+
+
     for when in (0, 1, 2, 3):  # so many of three had their names
         d = fresh()
         out = [d / name for name in "abc"]
         (d / "b2").write_text("mine")
-        subprocess.run([sys.executable, "-c", code, str(when), *map(str, out)])
+        with apart(dies, when, out) as process:
+            process.join(60)
+            test_eq(process.exitcode, -signal.SIGKILL)
         there = [p.name for p in sorted(d.glob("[!.]*"))]
         test_eq(there, sorted(["b2", *"abc"[3 - when :]]))
         assert list(d.glob(".*"))
@@ -500,23 +504,26 @@ def test_any_size_unit_and_number_of_channels():
 def test_a_killed_process_leaves_no_file_under_the_outputs_name():
     d = fresh()
     m, scene = a_model(d / "m"), a_scene(d / "s.tif", 384, 768)
-    code = f"""import time
-import di3cl.tasks.predict as p
-real = p._ask
-def slow(*a):
-    time.sleep(.1)
-    return real(*a)
-p._ask = slow
-p.predict({str(scene)!r}, {str(d / "o.tif")!r}, {str(m)!r}, tile=96, overlap=32,
-          device='cpu')"""
-    quiet = dict(stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    child = subprocess.Popen([sys.executable, "-c", code], **quiet)
-    end = time.monotonic() + 60
-    while not list(d.glob(".*/*")) and time.monotonic() < end:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+
+
+    def slowly():
+        import di3cl.tasks.predict as p
+
+        real = p._ask
+
+        def ask(*a):
+            time.sleep(0.1)
+            return real(*a)
+
+        p._ask = ask
+        p.predict(scene, d / "o.tif", m, tile=96, overlap=32, device="cpu")
+
+
+    with apart(slowly):  # and killed at the end
+        end = time.monotonic() + 60
+        while not list(d.glob(".*/*")) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.5)
     assert list(d.glob(".*/*"))  # it was at work
     test_eq(sorted(q.name for q in d.glob("[!.]*")), ["m", "s.tif"])
     assert predict(scene, d / "o.tif", m, **SMALL)  # nothing is in the way

@@ -42,7 +42,6 @@ from .vector import check_vector, write_vector
 from ..train.devices import out_of_memory, pick_device
 from ..weights import load
 
-
 # %% ../../nbs/library/tasks/predict.ipynb #2928eb16
 GRID = 32             # pixels that a network's coarsest cell covers
 
