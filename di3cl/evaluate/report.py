@@ -7,10 +7,9 @@ Docs: https://di3cl.github.io/di3cl/library/evaluate/report.html.md"""
 
 # %% auto #0
 __all__ = ['PATCH', 'TOLERANCE', 'sample_images', 'default_unit', 'choose_contract',
-           'probe_report', 'format_report', 'Tally', 'predict_tiles', 'tally',
-           'score_functions', 'score_tally', 'one_class', 'chance_scores',
-           'format_scores', 'compare', 'format_comparison', 'rank_tiles', 'show_map',
-           'draw_scorecard']
+           'one_class', 'probe_report', 'format_report', 'Tally', 'predict_tiles',
+           'tally', 'score_functions', 'score_tally', 'chance_scores', 'format_scores',
+           'compare', 'format_comparison', 'rank_tiles', 'show_map', 'draw_scorecard']
 
 # %% ../../nbs/library/evaluate/report.ipynb #f8b3a4e2
 import json
@@ -224,6 +223,14 @@ def _ask(encoder, preprocess, labelled, train, test, every, seed, device):
             found[name, f"pixels {way}"] = by_group(tables, labelled.groups[test])
     return found, [labelled.classes[k] for k in classes]
 
+# %% ../../nbs/library/evaluate/report.ipynb #c4a9ce00
+def one_class(
+    confusion,    # (n, n) counts, rows = truth
+):
+    "Count what maps of one class everywhere would get, a class each: (n, n, n)."
+    classes = torch.eye(len(confusion), dtype=confusion.dtype)
+    return classes[:, None] * confusion.sum(1)[:, None]
+
 # %% ../../nbs/library/evaluate/report.ipynb #16945852
 def probe_report(
     source,                # weights: a file, the folder of a run, or a Hugging Face id
@@ -424,14 +431,6 @@ def score_tally(
     return out
 
 # %% ../../nbs/library/evaluate/report.ipynb #c4a9ce02
-def one_class(
-    confusion,    # (n, n) counts, rows = truth
-):
-    "Count what maps of one class everywhere would get, a class each: (n, n, n)."
-    classes = torch.eye(len(confusion), dtype=confusion.dtype)
-    return classes[:, None] * confusion.sum(1)[:, None]
-
-
 def chance_scores(
     t,           # a Tally
     labelled,    # its Labelled
