@@ -7,15 +7,18 @@ Docs: https://di3cl.github.io/di3cl/library/data/labels.html.md"""
 
 # %% auto #0
 __all__ = ['IGNORE', 'TASKS', 'Task', 'find_pairs', 'Legend', 'read_legend',
-           'place_pixels', 'check_same_grid', 'windows', 'read_mask', 'PairReader',
-           'Spot', 'Labelled', 'by_group', 'find_places', 'open_labels', 'split', 'few']
+           'make_legend', 'place_pixels', 'check_same_grid', 'windows', 'read_mask',
+           'PairReader', 'Spot', 'Labelled', 'by_group', 'find_places', 'SampleReader',
+           'open_labels', 'split', 'few']
 
 # %% ../nbs/library/data/labels.ipynb #9bdc87d7
 import csv
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -24,6 +27,7 @@ import numpy as np
 import shapely
 import torch
 import torch.nn.functional as F
+from affine import Affine
 from fastcore.basics import patch
 from matplotlib.colors import is_color_like
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -34,14 +38,15 @@ from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from .files import (
-    LOG, NoDataError, SarError, UnitError, content_hash, explain, open_raster,
+    LOG, Header, NoDataError, SarError, UnitError, content_hash, explain, open_raster,
     read_header, value_bands)
 from .sar import (
-    RELATIVE, never_written, pixel_window, read_sar, scene_stats, to_relative)
+    RELATIVE, SarImage, never_written, pixel_window, read_sar, scene_stats,
+    to_relative)
 from .scenes import CLASSES, PALETTE, TEST_START, simulate
 from .tiles import (
-    as_grey, check_below_test, check_same_kind, fill_invalid, find_images,
-    pad_mirrored, short_hash)
+    Samples, as_grey, check_below_test, check_same_kind, fill_invalid, find_images,
+    find_layout, is_dataset, pad_mirrored, short_hash)
 
 # %% ../nbs/library/data/labels.ipynb #2c0eeb9a
 IGNORE = 255                 # the label of a pixel whose truth is not known
@@ -95,19 +100,24 @@ def read_legend(folder,  # where legend.csv may lie
                 task):   # a Task, whose own legend is the other choice
     "The `Legend` for the masks of a folder: legend.csv (value,class[,colour])."
     path = Path(folder) / "legend.csv"
-    rows, where = _own_rows(task), ""
     if os.path.lexists(path):
-        rows, where = _read_rows(path), str(path)
+        return make_legend(_read_rows(path), task, str(path))
+    return make_legend(_own_rows(task), task)
+
+def make_legend(rows,       # {value in the masks: (class, colour or "")}
+                task,       # a Task
+                where=""):  # they were read; empty: they are the task's own
+    "The `Legend` of these rows; raise for a class that the task does not have."
     names = dict.fromkeys(name for name, _ in rows.values())
     names.pop("unlabelled", None)
     strange = [n for n in names if n not in task.classes]
     if strange and task.name != "landcover":
-        raise SarError(f"{path}: the classes of {task.name} are "
+        raise SarError(f"{where}: the classes of {task.name} are "
                        f"{', '.join(task.classes)} and unlabelled, not "
                        f"{', '.join(strange)}")
     names = tuple(names) if strange else task.classes
     if len(names) > IGNORE:
-        raise SarError(f"{path}: {len(names)} classes, and {IGNORE} fit ({IGNORE} is "
+        raise SarError(f"{where}: {len(names)} classes, and {IGNORE} fit ({IGNORE} is "
                        "the number of unlabelled); put some of them together")
     number = {name: k for k, name in enumerate(names)} | {"unlabelled": IGNORE}
     colours = dict(zip(CLASSES + task.classes, PALETTE + task.palette))
@@ -235,6 +245,7 @@ class PairReader:
                  nodata=None):  # in the images: the stored number that means nothing
         self.pairs, self.size, self.legend = pairs, size, legend
         self.declared = dict(unit=unit, bands=bands, nodata=nodata)
+        self.names = None               # of the channels, where files say none
         self.kind = None                # [unit, bands, dtype, names] of all images
         self.grey = True                # are all bands of all images equal?
         self.seen = Counter()           # values met in masks
@@ -248,7 +259,7 @@ class PairReader:
                window):  # one of `windows`
         "(h, w) uint8 class numbers; IGNORE also for values outside the legend."
         named = self.legend.index if self.legend.path else ()
-        raw, own = read_mask(self.pairs[k][1], window[:4], named)
+        raw, own = self._mask(k, window[:4], named)
         top, left = window[4:]
         own[:top] = own[:, :left] = False
         met = Counter(raw[own].tolist())
@@ -258,6 +269,23 @@ class PairReader:
             out[own & (raw == value)] = self.legend.index[value]
         return torch.from_numpy(out)
 
+    def _mask(self, k, window, classes):
+        "As `read_mask` has it."
+        return read_mask(self.pairs[k][1], window, classes)
+
+    def _image(self, k, window):
+        "The `SarImage` of a window."
+        return read_sar(self.pairs[k][0], window, **self.declared)
+
+    def _header(self, k):
+        "The `Header` of the image; raise if its mask does not lie on it."
+        return check_same_grid(*self.pairs[k][:2])
+
+    def _contents(self, k, folder):
+        "[(place below the folder, hash of the content)]."
+        return [(path.relative_to(folder), content_hash(path))
+                for path in self.pairs[k][:2]]
+
 # %% ../nbs/library/data/labels.ipynb #e780188e
 @patch
 def pair(self: PairReader,
@@ -266,7 +294,7 @@ def pair(self: PairReader,
     "The `SarImage`, None where it has no data; and labels, IGNORE where it has none."
     label = self.labels(k, window)
     try:
-        image = read_sar(self.pairs[k][0], window[:4], **self.declared)
+        image = self._image(k, window[:4])
         empty = ~image.valid
     except NoDataError:
         image, empty = None, torch.ones_like(label, dtype=torch.bool)
@@ -291,13 +319,12 @@ def scene(self: PairReader,
           k):       # number of the pair
     "Median and spread of the whole image, (C, 2)."
     def read(window):
-        image = read_sar(path, window, **self.declared)
+        image = self._image(k, window)
         data = image.data[:1] if self.grey else image.data
         return data, image.valid, image.unit
 
     if k not in self._scenes:
-        path = self.pairs[k][0]
-        header = read_header(path)
+        header = self._header(k)
         self._scenes[k] = scene_stats(read, header.height, header.width)
     return self._scenes[k]
 
@@ -324,7 +351,8 @@ def scan(self: PairReader,
                if value not in self.legend.index]
     if strange:
         met = ", ".join(strange[:10])
-        where = self.legend.path or "a legend.csv (value,class), put into the folder"
+        where = self.legend.path or ("a legend.csv (value,class), put into the folder, "
+                                     "or in legend= of a dataset")
         raise UnitError(f"{self.pairs[k][1]}: labels outside the legend: {met}. The "
                         f"legend has {', '.join(map(str, self.legend.index))}. Name "
                         f"them in {where}; the class `unlabelled` leaves pixels out")
@@ -486,9 +514,13 @@ def find_places(headers):  # of rasters
 
 # %% ../nbs/library/data/labels.ipynb #400663d2
 def _folder_labels(folder, task, size, **declared):
-    "Every pair of a folder, looked at once from end to end, a tile at a time."
+    "Every pair of a folder."
     legend = read_legend(folder, task)
     reader = PairReader(find_pairs(folder), size, legend, **declared)
+    return _read_all(folder, task, size, reader)
+
+def _read_all(folder, task, size, reader):
+    "Every pair that a reader knows, looked at once from end to end, a tile at a time."
     found, skipped = _scan_all(folder, reader)
     where, counts = _place_all(reader, found)
     _check_useful(folder, task, reader, counts)
@@ -500,15 +532,17 @@ def _folder_labels(folder, task, size, **declared):
     if (n := sum(not header.placed for header, _ in found.values())) > 1:
         notes.append(f"{n} images have no place on earth: each counts as ground of its "
                      "own")
-    files = [(path.relative_to(folder), content_hash(path))
-             for k in found for path in reader.pairs[k][:2]]
+    legend, contents = reader.legend, []
+    for k in found:
+        contents += reader._contents(k, folder)
     fingerprint = short_hash(task.name, size, reader.kind, legend.index,
-                             legend.classes, counts.tolist(), *files)
+                             legend.classes, counts.tolist(), *contents)
     unit, channels, _, names = reader.kind
     channels = 1 if reader.grey else channels
+    names = reader.names or names[:channels] or None
     return Labelled(lambda spot: reader.tile(*where[spot]), list(where), counts,
                     task.name, legend.classes, legend.palette, unit, channels,
-                    names[:channels] or None, size, str(folder), notes + skipped,
+                    names, size, str(folder), notes + skipped,
                     fingerprint, scene=lambda spot: reader.scene(spot.image))
 
 # %% ../nbs/library/data/labels.ipynb #9bb68e4a
@@ -516,9 +550,9 @@ def _scan_all(folder, reader):
     "{pair: (header, what `scan` found)}, and what was wrong with pairs left out."
     found, skipped = {}, []
     bar = tqdm(reader.pairs, desc="looking at pairs", leave=False, disable=None)
-    for k, (image, mask, _) in enumerate(bar):
+    for k, _ in enumerate(bar):
         try:
-            header = check_same_grid(image, mask)
+            header = reader._header(k)
             found[k] = header, reader.scan(k, header)
         except UnitError:  # a setting to change: it would be the same with the next
             raise
@@ -564,8 +598,96 @@ def _check_useful(folder, task, reader, counts):
             "lie where the image has no data; does a nodata tag of the masks take "
             "others away?")
 
+# %% ../nbs/library/data/labels.ipynb #1eb09c40
+class SampleReader(PairReader):
+    "The same, of datasets whose samples have a `mask`, (H, W), beside the `image`."
+
+    def __init__(self,
+                 parts,         # {train, val, test or empty: dataset}
+                 size,          # side of a tile, pixels
+                 legend,        # a Legend
+                 unit=None,     # of the images; it must be said
+                 bands=None,    # numbers of channels, from 1 on; None: all
+                 nodata=None):  # in the images: the number that means nothing
+        pairs, self.hashes = [], {}
+        for part, dataset in parts.items():
+            samples = Samples(dataset, unit, bands, nodata)
+            names = [Path(samples.name, f"{part} sample {i}".strip())
+                     for i in range(len(samples))]
+            pairs += [(name, name, part, samples, i) for i, name in enumerate(names)]
+        super().__init__(pairs, size, legend, unit)
+        self._sample = lru_cache(2)(self._read_sample)   # windows come one by one
+
+    def _read_sample(self, k):
+        "(data, valid, mask) of a pair."
+        name, _, _, samples, i = self.pairs[k]
+        data, valid, sample = samples.read(i)
+        if "mask" not in sample:
+            raise UnitError(f"{name}: has no `mask`, but {', '.join(map(str, sample))}")
+        mask = np.asarray(sample["mask"])
+        mask = mask[0] if mask.ndim == 3 and len(mask) == 1 else mask
+        if mask.shape != valid.shape:
+            raise UnitError(f"{name}: its mask is {mask.shape}, its image "
+                            f"{tuple(valid.shape)}")
+        self.hashes[k] = short_hash(data.numpy().tobytes(), mask.tobytes())
+        return data, valid, mask
+
+    def _header(self, k):
+        return Header(*self._sample(k)[1].shape)
+
+    def _mask(self, k, window, classes):
+        y, x, h, w = window
+        raw = self._sample(k)[2][y:y + h, x:x + w]
+        return raw, np.isfinite(raw)
+
+    def _image(self, k, window):
+        y, x, h, w = window
+        data, valid = (part[..., y:y + h, x:x + w] for part in self._sample(k)[:2])
+        if not valid.any():
+            raise NoDataError(f"{self.pairs[k][0]}: nothing is valid in {window}")
+        samples = self.pairs[k][3]
+        return SarImage(data, samples.unit, valid, None, Affine.identity(),
+                        str(self.pairs[k][0]), samples.dtype)
+
+    def _contents(self, k, folder):
+        return [self.hashes[k]]
+
+# %% ../nbs/library/data/labels.ipynb #2ec849bf
+def _dataset_labels(data, task, size, legend, **declared):
+    "Every sample of a dataset, or of one for each part."
+    parts = data if isinstance(data, Mapping) else {"": data}
+    if strange := {*parts} - {"", "train", "val", "test"}:
+        raise SarError(f"parts are train, val and test, not {', '.join(strange)}")
+    rows, where = (_as_rows(legend), "legend") if legend else (_own_rows(task), "")
+    legend = make_legend(rows, task, where)
+    reader = SampleReader(parts, size, legend, **declared)
+    return _read_all(reader.pairs[0][0].parent, task, size, reader)
+
+def _as_rows(legend):
+    "{value: (class, no colour)} of {value: class}."
+    return {value: (name, "") for value, name in legend.items()}
+
+def _layout_labels(layout, folder, task, size, **declared):
+    "What a public set says of this task, in the parts that its publisher made."
+    said, rows = layout.declare(**declared), layout.legend.get(task.name)
+    if rows is None:
+        raise SarError(f"{folder}: {layout.about}: has no masks for {task.name}; it "
+                       f"has some for {', '.join(layout.legend) or 'no task'}")
+    scenes = [s for s in layout.scenes(folder) if s.mask and s.mask.exists()]
+    parts = {s.part for s in scenes}
+    if len(parts) > 1:      # what is in no list was left out of them on purpose
+        scenes = [s for s in scenes if s.part]
+    if not parts & {"train", ""}:
+        raise SarError(f"{folder}: no image with a mask to learn from, only of "
+                       f"{' and '.join(sorted(parts)) or 'no part'}")
+    legend = make_legend(_as_rows(rows), task, layout.about)
+    pairs = [(*s.paths, s.mask, s.part) for s in scenes]
+    reader = PairReader(pairs, size, legend, said.unit, said.bands, said.nodata)
+    reader.names = said.names
+    return _read_all(folder, task, size, reader)
+
 # %% ../nbs/library/data/labels.ipynb #d5da6b11
-def open_labels(data,           # "sim", or a folder of image and mask pairs
+def open_labels(data,           # "sim", a folder of pairs, NAME:FOLDER; or a dataset
                 task,           # "landcover" | "water" | "road"
                 size=128,       # side of a tile, pixels
                 unit=None,      # of images that carry no tag
@@ -575,17 +697,37 @@ def open_labels(data,           # "sim", or a folder of image and mask pairs
                 n=256,          # simulated scenes to train on
                 start=0,        # the first of them
                 channels=1,     # of simulated scenes
-                n_test=64):     # simulated scenes to test on, from `TEST_START` on
-    "The labelled tiles that `data` names."
+                n_test=64,      # simulated scenes to test on, from `TEST_START` on
+                legend=None):   # of a dataset: {value in the masks: class}
+    """The labelled tiles that `data` is, or names.
+
+    That is a dataset, {part: dataset}, or what this function gave."""
     if task not in TASKS:
         raise SarError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
-    task = TASKS[task]
+    if isinstance(data, Labelled):
+        return _same(data, task, size)
+    task, said = TASKS[task], dict(unit=unit, bands=bands, nodata=nodata)
+    if is_dataset(data):
+        return _dataset_labels(data, task, size, legend, **said)
+    if legend:
+        raise SarError(f"{data}: has a legend of its own, legend.csv: leave legend out")
+    if found := find_layout(data):
+        labelled = _layout_labels(*found, task, size, **said)
+        labelled.source = str(data)
+        return labelled
     if str(data) != "sim":
-        return _folder_labels(data, task, size, unit=unit, bands=bands, nodata=nodata)
+        return _folder_labels(data, task, size, **said)
     if (unit or "db", bands, nodata) != ("db", None, None):
         raise SarError("simulated tiles are in db, and nothing else is to be declared: "
                        "leave unit, bands and nodata out")
     return _sim_labels(task, size, seed, n, start, channels, n_test)
+
+def _same(labelled, task, size):
+    "The same; raise if another task or size is asked of it."
+    if (labelled.task, labelled.size) != (task, size):
+        raise SarError(f"{labelled.source}: opened for {labelled.task} in tiles of "
+                       f"{labelled.size} pixels, and asked about {task} in {size}")
+    return labelled
 
 # %% ../nbs/library/data/labels.ipynb #ae456d20
 def split(labelled,     # a Labelled

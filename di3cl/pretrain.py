@@ -40,14 +40,13 @@ from .encoder import Encoder, rank, world_size
 from .files import LOG, SarError
 from .instances import sample_boxes
 from .sar import RELATIVE, Preprocess, to_relative, to_unit
-from .tiles import MIXED, open_tiles, units_of
+from .tiles import MIXED, describe_data, open_tiles, units_of
 from .train.baselines import METHODS
 from .train.config import QUEUED, make_config
 from .train.devices import check_compile, compile_networks, explain_memory
 from .train.devices import pick_amp, pick_device, process_group, share_gradients
 from .views import make_views
 from .weights import save_weights
-
 
 # %% ../nbs/course/09_pretrain.ipynb #7e801274
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean, std; of [0, 1]
@@ -319,7 +318,7 @@ def make_learner(model,      # a DI3CL, on the device of the pairs
     return learn
 
 # %% ../nbs/course/09_pretrain.ipynb #70c4bcb9
-def pretrain(data,                   # "sim", a folder of tiles, or a store
+def pretrain(data,                   # "sim", a folder, store, NAME:FOLDER; a dataset
              out,                    # the folder of this run
              preset="tiny",          # "tiny" | "small" | "paper"
              seed=0,                 # of everything random
@@ -341,6 +340,7 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
         tiles = open_tiles(
             data, c.tile, c.unit, seed, c.n_sim, c.channels, c.view, device,
             bands=c.bands, nodata=c.nodata)
+        data = describe_data(data)
         preprocess = fit_preprocess(tiles, c)
         pairs = Pairs(tiles, preprocess, c, seed, device, 0, rank(), world_size())
         model = new_model(c, len(preprocess.channels), seed).to(device)
@@ -355,7 +355,7 @@ def pretrain(data,                   # "sim", a folder of tiles, or a store
             _train(model, pairs, out, state, amp, cbs, checkpoint_seconds)
             if rank() == 0:
                 save_weights(model, out / "weights.safetensors", pairs.preprocess,
-                             config=asdict(c), data=str(data), seed=seed,
+                             config=asdict(c), data=data, seed=seed,
                              pairs=c.pairs, fingerprint=tiles.fingerprint)
                 _save_curves(out)
     model = copy.deepcopy(model) if compile else model   # a copy is not compiled

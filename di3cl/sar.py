@@ -9,9 +9,9 @@ Docs: https://di3cl.github.io/di3cl/library/data/sar.html.md"""
 __all__ = ['UNITS', 'DB_FLOOR', 'LIMITS', 'RELATIVE', 'POLARISATION', 'NAMELESS', 'HOW',
            'check_unit', 'percentiles', 'show', 'show_row', 'speckle', 'enl',
            'multilook', 'to_unit', 'SarImage', 'pixel_window', 'choose_bands',
-           'band_names', 'read_pixels', 'never_written', 'find_unit', 'read_sar',
-           'robust_stats', 'to_log', 'to_relative', 'scene_stats', 'Preprocess',
-           'polarisation', 'pick_bands']
+           'band_names', 'read_pixels', 'never_written', 'find_unit',
+           'impossible_values', 'read_sar', 'robust_stats', 'to_log', 'to_relative',
+           'scene_stats', 'Preprocess', 'polarisation', 'pick_bands']
 
 # %% ../nbs/library/data/sar.ipynb #931fefed
 import math
@@ -309,7 +309,9 @@ def _unit_tags(src, bands):
 # what a valid value can be; no unit of power is so small that 1e18 is an echo
 LIMITS = dict(intensity=(0, 1e18), amplitude=(0, 1e18), db=(-100, 100))
 
-def _impossible(x, valid, unit):
+def impossible_values(x,      # (H, W), in `unit`
+                      valid,  # (H, W) bool
+                      unit):  # one of `LIMITS`
     "Where (H, W) values are none that `unit` can have, and how; None if nowhere."
     least, most = LIMITS[unit]
     if (x < least).any():
@@ -326,7 +328,7 @@ def _check_values(src, box, bands, x, valid, unit):
     if unit != "db":
         x[(x < 0) & (x > -1e-6 * x.max().clamp(min=1))] = 0
     for band, values in zip(bands, x):
-        if found := _impossible(values, valid, unit):
+        if found := impossible_values(values, valid, unit):
             row, col = found[0].nonzero()[0].tolist()
             pixel = Window(box.col_off + col, box.row_off + row, 1, 1)
             stored = str(src.read(band, window=pixel)[0, 0])

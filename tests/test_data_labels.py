@@ -289,6 +289,109 @@ def test_one_place_in_two_zones_by_control_points_and_across_the_date_line():
     test_eq(find_places(both), [0, 0])
 
 
+class Chips(torch.utils.data.Dataset):
+    "A stand-in of the form of torchgeo's: dicts with `image` and `mask`."
+
+    def __init__(self, n=6, size=64, change=None):
+        self.n, self.size, self.change = n, size, change
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        image = torch.from_numpy(field(self.size, 2 * self.size, i))[None]
+        mask = torch.from_numpy(halves(self.size, 2 * self.size)).long()
+        sample = dict(image=image, mask=mask)
+        return self.change(i, sample) if self.change else sample
+
+
+def test_a_dataset_with_masks_is_labelled():
+    labelled = open_labels(Chips(), "water", 64, "db")
+    test_eq((len(labelled), labelled.unit, labelled.channels), (12, "db", 1))
+    test_eq(labelled.counts[:2].tolist(), [[4096, 0, 0], [0, 4096, 0]])
+    image, label = labelled.tile(3)                      # the right half of sample 1
+    assert torch.equal(image, Chips()[1]["image"][:, :, 64:]) and (label == 1).all()
+    test_eq([s.place for s in labelled.spots], [k // 2 for k in range(12)])
+    assert any("no place on earth" in note for note in labelled.notes)
+    parts = open_labels(dict(train=Chips(2), test=Chips(1)), "water", 64, "db")
+    test_eq([s.part for s in parts.spots], ["train"] * 4 + ["test"] * 2)
+    test_is(open_labels(parts, "water", 64), parts)
+    test_fail(lambda: open_labels(parts, "water", 32), contains="in tiles of 64 pixels")
+    named = open_labels(Chips(), "landcover", 64, "db", legend={0: "ice", 1: "rock"})
+    test_eq((named.classes, named.source), (("ice", "rock"), "Chips"))
+    test_ne(named.fingerprint, labelled.fingerprint)
+    test_eq(open_labels(Chips(), "water", 64, "db").fingerprint, labelled.fingerprint)
+    def last(i, sample):
+        return dict(image=sample["image"] + (i == 5), mask=sample["mask"])
+
+    other = open_labels(Chips(change=last), "water", 64, "db")
+    test_ne(other.fingerprint, labelled.fingerprint)     # of all samples, not of some
+
+
+def test_what_is_wrong_with_a_labelled_sample_is_said_with_its_number():
+    def opened(key, change):
+        "Labels of chips of which sample 2 is as `change` makes it."
+        def at_two(i, sample):
+            return sample | {key: change(sample[key])} if i == 2 else sample
+        return open_labels(Chips(12, change=at_two), "water", 64, "db")
+
+    for key, change, why in (
+        ("mask", lambda m: m[:9], "Chips/sample 2: its mask is (9, 128), its image (64,"),
+        ("mask", lambda m: m + 5, "Chips/sample 2: labels outside the legend: 5"),
+        ("image", lambda x: x.repeat(2, 1, 1), "sample 2: has 2 channels, those before"),
+        ("image", lambda x: x - 500, "sample 2: 8192 valid values are below -100 dB")):
+        with expect_fail(SarError, contains=why):
+            opened(key, change)
+    test_eq(opened("mask", lambda m: m[None]).counts.sum(0).tolist()[:2], [49152] * 2)
+    with heard() as lines:
+        hidden = opened("image", lambda x: torch.where(x > -12, x, torch.nan))
+    assert "labelled pixels lie on nodata" in lines[0]
+    assert hidden.tile(4)[0].isfinite().all() and (hidden.tile(4)[1] == IGNORE).any()
+    def maskless(i, sample):
+        return dict(image=sample["image"], label=1)
+
+    for data, kw, why in (
+        (Chips(), {}, "pass unit="),
+        (Chips(change=maskless), dict(unit="db"), "sample 0: has no `mask`, but image"),
+        ({"tests": Chips()}, dict(unit="db"), "parts are train, val and test, not tests"),
+        (Chips(), dict(unit="db", legend={0: "sea"}), "classes of water are land, water"),
+        ("/nowhere", dict(legend={0: "land"}), "legend.csv: leave legend out")):
+        with expect_fail(SarError, contains=why):
+            open_labels(data, "water", 64, **kw)
+
+
+def test_public_sets_have_their_labels():
+    from testing import write_set
+    def opened(name, task, **kw):
+        folder = write_set(Path(tempfile.mkdtemp()), name)
+        return open_labels(f"{name}:{folder}", task, 64, **kw)
+
+    for name, task, unit, names, classes in (
+        ("sen1floods11", "water", "db", ("VV", "VH"), 2),
+        ("mmflood", "water", "intensity", ("VV", "VH"), 2),
+        ("dfc2020", "landcover", "db", ("VV", "VH"), 10),
+        ("dfc2020", "water", "db", ("VV", "VH"), 2),
+        ("openearthmap_sar", "landcover", "digital", None, 8),
+        ("openearthmap_sar", "water", "digital", None, 2),
+        ("openearthmap_sar", "road", "digital", None, 2)):
+        found = opened(name, task)
+        test_eq((found.unit, found.names, len(found.classes)), (unit, names, classes))
+        pixels = found.counts.sum(0)
+        assert (pixels[:-1] > 0).sum() > 1 and pixels[-1] > 0, (name, task)
+    floods = opened("sen1floods11", "water")
+    test_eq([s.part for s in floods.spots], ["test", "train", "val"])   # no Bolivia
+    test_eq(opened("sen1floods11", "water", bands="VH").names, ("VH",))
+    test_eq(floods.source.split(":")[0], "sen1floods11")
+    areas = opened("openearthmap_sar", "road")
+    test_eq({s.part for s in areas.spots}, {"train"})       # val has no labels there
+    for name, task, why in (
+        ("ssl4eo", "water", "has no masks for water; it has some for no task"),
+        ("mmflood", "road", "has no masks for road; it has some for water"),
+        ("sen1floods", "water", "there is no layout 'sen1floods'")):
+        with expect_fail(SarError, contains=why):
+            open_labels(f"{name}:{write_set(Path(tempfile.mkdtemp()), 'ssl4eo')}", task)
+
+
 def folder_of(d, n=4, size=(96, 96)):
     "n pairs of dB images and water masks."
     for k in range(n):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.test import *
-from di3cl.files import SarError
+from di3cl.files import SarError, UnitError
 from di3cl.sar import robust_stats
 from di3cl.store import StoreTiles
 from testing import write_raster
@@ -31,7 +31,7 @@ def test_simulated_tiles_are_numbered():
 import os
 from unittest import mock
 
-from testing import heard
+from testing import SETS, heard, write_set
 
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()    # not the user's
 
@@ -356,6 +356,128 @@ def test_a_black_middle_makes_no_grey_picture():
     test_eq([p.name for p in tiles.skipped], ["5.png"])
 
 
+class Chips(torch.utils.data.Dataset):
+    "A stand-in of the form of torchgeo's: dicts with `image` and `mask`."
+
+    def __init__(self, n=12, shape=(2, 40, 48), change=None):
+        self.n, self.shape, self.change = n, shape, change
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        rng = np.random.default_rng(i)
+        image = torch.from_numpy(rng.normal(-12, 3, self.shape)).float()
+        sample = dict(image=image, mask=torch.zeros(self.shape[1:]).long())
+        return self.change(i, sample) if self.change else sample
+
+
+def test_any_dataset_is_a_source_of_tiles():
+    tiles = DatasetTiles(Chips(), 32, "db")
+    test_eq((len(tiles), tiles.channels, tiles.unit, tiles.names), (12, 2, "db", None))
+    batch, stats = tiles.batch([3, 0], 1, stats=True)
+    test_eq((batch.shape, stats.shape), ((2, 2, 32, 32), (2, 2, 2)))
+    whole = Chips()[3]["image"]
+    inside = whole.unfold(1, 32, 1).unfold(2, 32, 1).flatten(1, 2)     # all its windows
+    assert (inside == batch[0][:, None]).all((0, 2, 3)).any()
+    test_close(stats[0], robust_stats(whole.flatten(1)))
+    assert torch.equal(tiles.batch([3], 1)[0], batch[0])               # by number alone
+    assert not torch.equal(tiles.batch([3], 2)[0], batch[0])           # and epoch
+    one = DatasetTiles(Chips(), 32, "db", bands="2")
+    assert torch.equal(one.batch([3], 1)[0], batch[0][1:])
+    test_eq(DatasetTiles(Chips(), 64, "db", least=40).batch([0]).shape, (1, 2, 64, 64))
+
+
+def test_a_dataset_says_no_unit_and_nothing_is_guessed():
+    for data, kw, why in (
+        (Chips(), {}, "Chips: a dataset cannot say what its numbers are: pass unit="),
+        (Chips(), dict(unit="dB"), "unknown unit 'dB'"),
+        (Chips(), dict(unit="intensity"), "Chips, sample 0: 1920 valid values are negat"),
+        (Chips(), dict(unit="db", bands="VV"), "no names: give their numbers"),
+        (Chips(), dict(unit="db", bands=[1, 3]), "sample 0: has 2 channels, and no num"),
+        (Chips(0), dict(unit="db"), "has no length, or no sample"),
+        (iter([]), dict(unit="db"), "has no length, or no sample"),
+        (Chips(), dict(unit="db", size=128), "40 x 48 pixels, but 128 are needed")):
+        with expect_fail(SarError, contains=why):
+            DatasetTiles(data, **dict(size=32) | kw)
+
+
+def test_what_is_wrong_with_a_sample_is_said_with_its_number():
+    def broken(key, change, n=12):
+        "Chips of which sample 5 is as `change` makes it."
+        def at_five(i, sample):
+            return sample | {key: change(sample[key])} if i == 5 else sample
+        return DatasetTiles(Chips(n, change=at_five), 32, "db")
+
+    def raising(x):
+        raise FileNotFoundError("no file\n here")
+
+    for change, why in (
+        (lambda x: x[:1], "Chips, sample 5: has 1 channels, those before it 2"),
+        (lambda x: x[0], "sample 5: its image is (40, 48) of torch.float32"),
+        (lambda x: x[None], "sample 5: its image is (1, 2, 40, 48)"),
+        (lambda x: x * 1j, "of real numbers"),
+        (lambda x: x - 500, "sample 5: 1920 valid values are below -100 dB")):
+        with expect_fail(UnitError, contains=why):
+            broken("image", change)
+    test_fail(lambda: DatasetTiles([(1, 2)], 32, "db"), contains="sample 0: is a tuple")
+    with expect_fail(SarError, contains="5: FileNotFoundError: no file here; mend it"):
+        broken("image", raising, n=9)                     # one in nine is too many
+    with heard() as lines:
+        tiles = broken("image", raising)                  # one in twelve is left out
+        assert tiles.batch(range(12)).isfinite().all()
+    test_eq((len(lines), [*tiles.skipped]), (1, [5]))
+    empty = broken("image", lambda x: x * float("nan"))
+    assert empty.batch([5]).isfinite().all()              # another stands in
+    test_eq(empty.skipped, {})
+    def hole(i, sample):
+        sample["image"][0, :20] = float("nan")
+        sample["image"][1, :, :9] = -99
+        return sample
+    tiles = DatasetTiles(Chips(change=hole), 40, "db", nodata=-99, min_valid=.2)
+    assert -40 < tiles.batch(range(12)).min()             # filled
+
+
+def test_a_dataset_is_fingerprinted_by_what_it_gives():
+    def of(**kw):
+        return DatasetTiles(Chips(**kw), 32, "db").fingerprint
+
+    def other(i, sample):
+        return dict(image=sample["image"] + (i == 0))
+
+    test_eq(of(), of())
+    assert len({of(), of(n=13), of(change=other), of(shape=(1, 40, 48))}) == 4
+    def drawn(i, sample):
+        return dict(image=sample["image"] + torch.rand(1))
+
+    with heard() as lines:
+        test_eq(of(change=drawn), of(change=drawn))
+    test_eq(len(lines), 2)
+    assert "sample 0 is another each time it is read" in lines[0]
+
+
+def test_a_dataset_of_torchgeo_is_a_source():
+    import pytest
+    torchgeo = pytest.importorskip("torchgeo.datasets", reason="torchgeo is not installed")
+    class Radar(Chips, torchgeo.NonGeoDataset):
+        "A data set of torchgeo's own class."
+
+    tiles = DatasetTiles(Radar(4), 32, "db")
+    test_eq((tiles.folder, tiles.batch([0, 3]).shape), ("Radar", (2, 2, 32, 32)))
+
+
+def test_a_pattern_is_read_as_a_shell_reads_it():
+    layout = read_layout("sen1floods11")
+    test_eq(layout.match("/a/S1Hand/x_S1Hand.tif"),
+            dict(top="/a/", kind="Hand", chip="x"))
+    for path in ("S1Hand/x_S1Weak.tif", "S2Hand/x_S2Hand.tif", "S1Hand/b/x_S1Hand.tif",
+                 "xS1Hand/x_S1Hand.tif", "S1Hand/x_S1Hand.tif.xml"):
+        test_is(layout.match(path), None)
+    test_eq(read_layout("s1safe").match("m/s1a-iw-grd-vh-2020-1-2-002.tiff")["pol"], "VH")
+    pols = "S1B_IW_GRDH_1SDV_20210101T000000_024968_1234.tif"
+    test_eq(read_layout("s1grd").match(pols)["pols"], "DV")
+
+
 def test_sources_of_two_kinds_are_joined():
     folder = Path(tempfile.mkdtemp())
     picture = np.random.default_rng(0).integers(0, 99, (1, 64, 64), dtype="uint8")
@@ -381,6 +503,8 @@ def test_open_tiles_knows_its_sources():
 
     test_is(type(open_tiles("sim", 64, n=2)), SimTiles)
     test_is(type(open_tiles(coded_folder(), 64, "intensity")), FolderTiles)
+    tiles = open_tiles(Chips(), 32, "db", bands=2)
+    test_eq((type(tiles), tiles.channels), (DatasetTiles, 1))
     test_fail(lambda: open_tiles("sim", 64, unit="amplitude", n=2), contains="db")
     test_fail(lambda: open_tiles("sim", 64, n=2, bands="VV"), contains="no images")
     tiles = open_tiles(coded_folder(), 64, "intensity", bands=1, nodata=0)
@@ -398,6 +522,73 @@ def test_open_tiles_knows_its_sources():
     test_fail(lambda: open_tiles(store, 64, nodata=0), contains="bands and nodata out")
     tiles = open_tiles(f"{store},{coded_folder()},sim", 64, "intensity", n=3)
     test_eq([type(t) for t in tiles.sources], [StoreTiles, FolderTiles, SimTiles])
+
+
+def test_every_ready_layout_reads_a_mock_of_its_set():
+    from importlib import resources
+    made = {name: write_set(Path(tempfile.mkdtemp()), name) for name in SETS}
+    for name, unit, names, n in (
+        ("bigearthnet", "db", ("VV", "VH"), 2), ("ssl4eo", "db", ("VV", "VH"), 2),
+        ("sen1floods11", "db", ("VV", "VH"), 3), ("mmflood", "intensity", ("VV", "VH"), 2),
+        ("dfc2020", "db", ("VV", "VH"), 3),
+        ("openearthmap_sar", "digital", None, 2),
+        ("spacenet6", "digital", ("HH", "HV", "VH", "VV"), 2)):
+        said = dict(unit="digital") if name == "spacenet6" else {}
+        tiles = open_tiles(f"{name}:{made[name]}", 32, **said)
+        test_eq((tiles.unit, tiles.names, len(tiles)), (unit, names, n))
+        batch, stats = tiles.batch(range(n), stats=True)
+        test_eq(batch.shape, (n, tiles.channels, 32, 32))
+        assert batch.isfinite().all() and stats.isfinite().all()
+    test_eq({*SETS} | {"s1grd", "s1safe"}, {*READY})        # none is forgotten
+    shipped = (resources.files("di3cl") / "layouts").iterdir()
+    test_eq({path.stem for path in shipped}, {*READY})
+
+
+def test_channels_of_a_set_come_in_the_order_asked_for():
+    from di3cl.sar import read_sar
+    folder = write_set(Path(tempfile.mkdtemp()), "bigearthnet")
+    vh = sorted(folder.rglob("*_VH.tif"))[1]
+    tiles = open_tiles(f"bigearthnet:{folder}", 64, bands="VH,VV")
+    test_eq(tiles.names, ("VH", "VV"))
+    assert torch.equal(tiles.batch([1])[0, 0], read_sar(vh, unit="db").data[0])
+    both = open_tiles(f"bigearthnet:{folder},sim", 64, bands="2", n=3)
+    test_eq((len(both), both.channels), (5, 1))
+    first = open_tiles(f"bigearthnet:{folder}", 64).fingerprint
+    test_eq(open_tiles(f"bigearthnet:{folder}", 64).fingerprint, first)
+    test_ne(tiles.fingerprint, first)
+    vh.unlink()
+    with heard() as lines:
+        test_eq(len(open_tiles(f"bigearthnet:{folder}", 64)), 1)
+    assert "1 scenes are left out, for each needs a file for VV, VH" in lines[0]
+
+
+def test_nothing_of_a_set_is_guessed():
+    floods, ships = (write_set(Path(tempfile.mkdtemp()), name)
+                     for name in ("sen1floods11", "spacenet6"))
+    lines = 'about = "mine"\nsource = "me"\nimages = "{part}/{name}.tif"\n'
+    def with_own(text):
+        own = Path(tempfile.mkdtemp()) / "own.toml"
+        own.write_text(lines + text)
+        return f"{own}:{floods}"
+
+    for data, kw, why in (
+        (f"spacenet6:{ships}", {}, "could not be confirmed. Declare it: unit, one of"),
+        (f"sen1floods11:{floods}", dict(unit="intensity"), "its unit is db, not intensity"),
+        (f"sen1floods11:{floods}", dict(bands="HH"), "has no band HH; it has VV, VH"),
+        (f"mmflood:{floods}", {}, "no image lies there as EMSR{event}/s1_raw/{tile}.tif"),
+        ("mmflood:/nowhere", {}, "/nowhere: this folder cannot be read"),
+        (f"mmfloods:{floods}", {}, "there is no layout 'mmfloods'; there are bigearthnet"),
+        (with_own("unit = 'dB'"), {}, "own.toml: no layout (unit should be"),
+        (with_own("bands = ['VV']"), {}, "no layout (there is no setting bands; there"),
+        (with_own("masks = '{id}.tif'"), {}, "no layout (masks has id, which images has"),
+        (f"none.toml:{floods}", {}, "none.toml: no layout ([Errno 2]")):
+        with expect_fail(SarError, contains=why):
+            open_tiles(data, 32, **kw)
+    test_fail(lambda: open_tiles(with_own("unit = 'db'"), 32), contains="no image lies")
+    write_raster(floods / "train/a.tif", coded(40, 40, 1))
+    write_raster(floods / "test/a.tif", coded(40, 40, 2))
+    tiles = open_tiles(with_own("unit = 'intensity'"), 32)
+    test_eq((len(tiles), tiles.names, tiles.batch([0]).max() // 1e6), (1, None, 1))
 
 
 def test_the_answers_of_this_page_are_right():

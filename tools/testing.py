@@ -152,3 +152,75 @@ def apart(work, *args, **kw):
     finally:
         process.kill()
         process.join()
+
+
+def write_set(folder, name, size=64):
+    "Write a tiny set in the layout of a public one, bystanders too; return the folder."
+    rng = np.random.default_rng(0)
+    for path, kind in SETS[name].items():
+        if isinstance(kind, str):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(kind)
+        else:
+            write_raster(folder / path, kind(rng, size))
+    return folder
+
+
+def _db(bands=2):
+    return lambda rng, size: rng.normal(-12, 3, (bands, size, size)).astype("float32")
+
+
+def _power(rng, size):
+    x = rng.gamma(4, .05, (2, size, size)).astype("float32")
+    x[:, :, :4] = np.nan
+    return x
+
+
+def _grey(rng, size):
+    return rng.integers(1, 255, (size, size), dtype="uint8")
+
+
+def _mask(*values, dtype="uint8"):
+    "Stripes of these values."
+    return lambda rng, size: np.broadcast_to(
+        np.resize(np.repeat(values, 4), size), (size, size)).astype(dtype)
+
+
+_PATCH = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_{0}_57"
+_BEN = f"BigEarthNet-S1-v1.0/{_PATCH}/{_PATCH}_{{1}}"
+_GRD = "s1/0000200/S1A_IW_GRDH_1SDV_20200{}07T010800_20200607T010825_032904_03C_D457/"
+_SN6 = "{0}/AOI_11_Rotterdam/{2}/SN6_{1}_AOI_11_Rotterdam_{2}_20190804_tile_{3}.tif"
+_FLOOD = "v1.1/data/flood_events/{0}Labeled/{1}{0}/{2}_{1}{0}.tif"
+_LIST = "v1.1/splits/flood_handlabeled/flood_{}_data.csv"
+SETS = dict(      # path: what is written there
+    bigearthnet={
+        _BEN.format(k, p): _db(1) for k in (24, 25) for p in ("VV.tif", "VH.tif")}
+    | {_BEN.format(24, "labels_metadata.json"): "{}"},
+    ssl4eo={_GRD.format(k) + p: _db(1) for k in (6, 9) for p in ("VV.tif", "VH.tif")}
+    | {_GRD.format(6) + "metadata.json": "{}"},
+    sen1floods11={
+        _FLOOD.format("Hand", "S1", chip): _db() for chip in (
+            "Bolivia_1", "Ghana_2", "India_3", "Spain_4")}
+    | {_FLOOD.format("Hand", "Label", chip): _mask(-1, 0, 1, dtype="int16")
+       for chip in ("Bolivia_1", "Ghana_2", "India_3", "Spain_4")}
+    | {_FLOOD.format("Weak", "S1", "Mekong_5"): _db(),
+       _FLOOD.format("Hand", "S2", "Ghana_2"): _db(13),
+       _LIST.format("test"): "Ghana_2_S1Hand.tif,Ghana_2_LabelHand.tif\n",
+       _LIST.format("train"): "India_3_S1Hand.tif,India_3_LabelHand.tif\n",
+       _LIST.format("valid"): "Spain_4_S1Hand.tif,Spain_4_LabelHand.tif\n"},
+    mmflood={f"activations/EMSR{k}/{part}/EMSR{k}-0.tif": kind
+             for k in ("107-1", "548-0") for part, kind in (
+                 ("s1_raw", _power), ("mask", _mask(0, 1)), ("DEM", _db(1)))},
+    dfc2020={f"ROIs0000_{a}/{part}_{b}/ROIs0000_{a}_{part}_0_p{k}.tif": kind
+             for a, b, k in (("test", "0", 1), ("test", "0", 2),
+                             ("validation", "validation", 4))
+             for part, kind in (("s1", _db()), ("dfc", _mask(0, 1, 5, 10)))},
+    spacenet6={_SN6.format(a, b, part, k): kind
+               for a, b, k in (("train", "Train", 1), ("test_public", "Test_Public", 2))
+               for part, kind in (("SAR-Intensity", _db(4)), ("PS-RGB", _db(3)))},
+    openearthmap_sar={f"train/{part}/TrainArea_000{k}.tif": kind
+                      for k in (1, 2) for part, kind in (
+                          ("sar_images", _grey), ("labels", _mask(*range(9))),
+                          ("rgb_images", _db(3)))}
+    | {"val/sar_images/ValArea_001.tif": _grey},
+)

@@ -338,7 +338,7 @@ def _write_json(path, content):
     write_atomic(path, json.dumps(content, indent=1).encode())
 
 # %% ../../nbs/library/tasks/finetune.ipynb #e8e9954c
-def finetune(data,               # "sim", or a folder of image and mask pairs
+def finetune(data,               # as `open_labels` takes it, or gave it
              task,               # "landcover" | "water" | "road"
              weights,            # "random", "imagenet", or what `weights.load` takes
              out,                # the folder of this model; must not exist
@@ -356,7 +356,7 @@ def finetune(data,               # "sim", or a folder of image and mask pairs
         data, task, config.size, config.unit, config.bands, config.nodata)
     areas = make_areas(labelled, config.labels, config.share, seed)
     print(describe_areas(labelled, areas))
-    given = dict(data=str(data), weights=str(weights), seed=seed,
+    given = dict(data=labelled.source, weights=str(weights), seed=seed,
                  settings=asdict(config))
     with new_folder(out) as folder:
         cbs = [History(folder / "history.csv")]
