@@ -106,8 +106,10 @@ def demo(
 
 # %% ../nbs/reference/command.ipynb #e7ab8f46
 Data = Annotated[str, Argument(
-    help="'sim', a folder of radar images of any raster format, or a store made by "
-         "di3cl tiles build; or several of these, with commas between.")]
+    help="'sim', a folder of radar images of any raster format, a store made by "
+         "di3cl tiles build, or NAME:FOLDER of a public set; or several of these, with "
+         "commas between. NAME is bigearthnet, ssl4eo, sen1floods11, mmflood, dfc2020, "
+         "spacenet6, openearthmap_sar, or the path of your own .toml.")]
 
 @app.command()
 @with_settings(Config)
@@ -155,7 +157,8 @@ def tiles_fetch(
 @tiles.command("build")
 def tiles_build(
     sources: Annotated[list[str], Argument(
-        help="One settings file (.toml), or files, folders and globs of rasters.")],
+        help="One settings file (.toml); or files, folders and globs of rasters, "
+             "public sets (NAME:FOLDER), STAC item collections (.json).")],
     out: Annotated[Path, Option(
         help="Folder of the store: a new one, or one to go on with.")],
     unit: UnitOf = None,        # these three: not with a settings file
@@ -208,7 +211,9 @@ def tiles_info(
 # %% ../nbs/reference/command.ipynb #052f46f5
 Pairs = Annotated[str, Argument(
     help="'sim', or a folder of image and mask pairs: images/ and masks/ with equal "
-         "names, or x_mask.tif beside x.tif; with a legend.csv where needed.")]
+         "names, or x_mask.tif beside x.tif; with a legend.csv where needed. Or "
+         "NAME:FOLDER of a public set with masks: sen1floods11, mmflood, dfc2020, "
+         "openearthmap_sar, or your own .toml.")]
 Labels = Annotated[str | None, Option(
     help="How many labelled tiles to learn from: 8, or 10%.")]
 

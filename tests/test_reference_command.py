@@ -229,6 +229,31 @@ nodata = -9999
     test_eq(run.call_args.kwargs["labels"], "8")
 
 
+def test_a_public_set_is_named_before_its_folder():
+    import pytest
+
+    pytest.importorskip("pyarrow", reason="the extra 'store' is not installed")
+    from di3cl.tiles import READY
+    from testing import write_set
+
+    folder = Path(tempfile.mkdtemp())
+    floods = write_set(folder / "floods", "sen1floods11")
+    ships = write_set(folder / "ships", "spacenet6")
+    small = "--tile 40 --view 32 --pairs 4 --batch 2 --queue-size 4 --device cpu".split()
+    code, out, err = di3cl("pretrain", f"sen1floods11:{floods}", "--out", folder / "run",
+                           *small)
+    assert code == 0 and (folder / "run/weights.safetensors").exists(), err
+    words = ["pretrain", f"spacenet6:{ships}", "--out", folder / "no", *small]
+    one_line(di3cl(*words), "could not be confirmed", "--unit")
+    words = ["pretrain", f"sen1flood:{floods}", "--out", folder / "no", *small]
+    one_line(di3cl(*words), "there is no layout 'sen1flood'", "sen1floods11")
+    words = ["--size", 32, "--workers", 1, "--out", folder / "store"]
+    code, out, err = di3cl("tiles", "build", f"sen1floods11:{floods}", *words)
+    assert code == 0 and "tiles of 32 x 32" in out and "VH" in out, (out, err)
+    text = " ".join(CliRunner().invoke(app, ["pretrain", "--help"]).stdout.split())
+    assert all(name in text for name in {*READY} - {"s1safe", "s1grd"})
+
+
 def test_a_store_from_the_command_line():
     import pytest
 

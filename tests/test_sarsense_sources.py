@@ -7,6 +7,7 @@ from di3cl.sarsense.sources import *
 
 import tempfile
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
@@ -48,7 +49,7 @@ def test_settings_are_checked_before_work_starts():
     test_eq((s.size, s.block_km, s.sources[0].name), (64, 10., "a"))
     test_eq((s.sources[0].bands, s.sources[0].path), (("VV",), str(folder / "a")))
     refused(a + 'unit = "decibel"', "sources.0.unit should be", "not 'decibel'")
-    refused(a + 'layout = "magic"', "layout should be")
+    refused(a + 'layout = "magic"', "sources.0.layout: there is no layout 'magic'")
     refused('[[source]]\npath = "b"', "nothing at")
     refused(a + a, "two sources are called 'a'")
     refused(a + 'band = ["VV"]', "there is no setting sources.0.band")
@@ -298,6 +299,57 @@ def test_a_place_is_what_the_header_knows():
     for other in (turned, south, gcps, local):
         with expect_fail(SarError, contains="do not lie on each other"):
             scene_of(north, False, [other])
+
+
+def test_a_stac_item_collection_is_a_source():
+    import json
+
+    import pytest
+    pystac = pytest.importorskip("pystac", reason="the extra 'stac' is not installed")
+    folder = Path(tempfile.mkdtemp())
+
+
+    def collection(n=2, href="{}/{}.tif", version="1.0.0", **band):
+        "Scenes 0 to n - 1 with their items, whose assets say this of their band."
+        items = pystac.ItemCollection([])
+        for k in range(n):
+            item = pystac.Item(f"s{k}", None, [0, 0, 1, 1], datetime(2024, 6, 1),
+                               {"constellation": "sentinel-1"})
+            for name in ("vh", "vv", "thumbnail"):
+                more = {"raster:bands" if version == "1.0.0" else "bands": [band]}
+                item.add_asset(name, pystac.Asset(href.format(k, name), extra_fields=more))
+                write_scene(folder / f"{k}/{name}.tif", noise())
+            items.items.append(item)
+        items.save_object(str(folder / "items.json"))
+        return read_settings(folder / "items.json").sources[0]
+
+
+    scenes, source = find_scenes(collection(unit="dB", nodata=-9999))
+    test_eq((source.unit, source.nodata, source.sensor), ("db", -9999, "sentinel-1"))
+    test_eq([scene.names for scene in scenes], [(("VV",), ("VH",))] * 2)
+    test_eq([Path(p) for p in scenes[1].paths], [folder / "1/vv.tif", folder / "1/vh.tif"])
+    header = read_scene_header(scenes[0], source, ("VH",))
+    test_eq((header.names, header.reads), (("VH",), [(scenes[0].paths[1], [1])]))
+    local = find_scenes(collection(href=str(folder / "{}/{}.tif")))
+    test_eq((local[0], local[1].unit, local[1].nodata), (scenes, "", None))   # to be asked
+    new = find_scenes(collection(version="1.1.0", unit="intensity", nodata="nan"))[1]
+    test_eq((new.unit, new.nodata), ("intensity", None))
+
+
+    def refused(why, **kw):
+        with expect_fail(SarError, contains=why):
+            find_scenes(replace(collection(unit="dB"), **kw))
+
+
+    refused("unit is", unit="amplitude")
+    with expect_fail(SarError, contains="its items are in 'm2/m2', which is none of"):
+        find_scenes(collection(unit="m2/m2"))
+    (folder / "items.json").write_text(json.dumps({"type": "Feature"}))
+    with expect_fail(SarError, contains="no STAC item collection"):
+        find_scenes(Source(str(folder / "items.json"), "a"))
+    pystac.ItemCollection([]).save_object(str(folder / "items.json"))
+    with expect_fail(SarError, contains="none of its 0 items has an asset vv, vh"):
+        find_scenes(Source(str(folder / "items.json"), "a"))
 
 
 def test_the_solutions_of_this_page_are_right():

@@ -234,7 +234,7 @@ def one_class(
 # %% ../../nbs/library/evaluate/report.ipynb #16945852
 def probe_report(
     source,                # weights: a file, the folder of a run, or a Hugging Face id
-    data,                  # "sim", or a folder of image and mask pairs
+    data,                  # as `open_labels` takes it, or gave it
     task,                  # "landcover" | "water" | "road"
     size=128,              # side of a tile, pixels
     labels=None,           # tiles to learn from: 8, or "10%"; None is at most 256
@@ -268,7 +268,8 @@ def probe_report(
     maps = one_class(found["weights", "pixels knn"].sum(0)).split(1)
     chance = dict(patches=1 / max(1, len(patch_classes)), pixels=max(map(miou, maps)))
     report = dict(
-        weights=str(source), arch=encoder.arch, data=str(data), task=task, size=size,
+        weights=str(source), arch=encoder.arch, data=labelled.source, task=task,
+        size=size,
         patch=PATCH, every=every, labels=labels, seed=seed, unit=labelled.unit,
         normalise=normalise, preprocess=preprocess.to_dict(),
         clipped=round(clipped, 4), tiles=dict(train=len(train), test=len(test)),
