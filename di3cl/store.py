@@ -237,6 +237,7 @@ def write_shard(store,        # folder
 def create(store,      # a folder; made when missing
            **common):  # unit, channels, size, and what else must not change
     "Begin a store, or find the one that is there; raise SarError if it differs."
+    _arrow()               # nothing is made that could not be filled
     common = json.loads(json.dumps({"format": 2, **common}))
     path = Path(store, "store.json")
     if path.exists():       # what it says is compared with the settings, not the list

@@ -82,13 +82,13 @@ class Segmenter(nn.Module):
                  decoder="upernet",    # one of DECODERS
                  width=64):            # channels inside the decoder
         super().__init__()
-        from segmentation_models_pytorch.base import initialization
         self.encoder, self.preprocess = encoder, preprocess
         self.classes, self.name, self.width = tuple(classes), decoder, width
         self.frozen = False
         channels = [encoder.in_channels, 64, *encoder.widths]
         self.decoder, out = make_decoder(decoder, channels, encoder.stride, width)
         self.head = nn.Conv2d(out, len(self.classes), 1)
+        from segmentation_models_pytorch.base import initialization
         initialization.initialize_decoder(self.decoder)
         initialization.initialize_head(self.head)
 
