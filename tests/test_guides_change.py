@@ -5,13 +5,21 @@ from di3cl.tasks.change import *
 
 
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import rasterio
 import torch
 from fastcore.test import *
+from scipy.stats import norm
 from sklearn.metrics import cohen_kappa_score
+from testing import write_scene
 from di3cl.encoder import Encoder
 from di3cl.sar import Preprocess, SarError, to_unit
 from di3cl.scenes import coordinates, river, scene_keys, simulate
+from di3cl.tasks.geotiff import read_style
+from di3cl.weights import save_weights
 
 PLAIN = Preprocess("db", (-12,), (5,), (-40, 10), ("VV",))
 
@@ -164,3 +172,123 @@ def test_thresholds_are_what_a_search_finds():
         )[1],
         1,
     )
+
+
+def two_dates(folder, flood=True, **kw):
+    "Two rasters of a flood on the simulator's ground, in dB, and their arrays."
+    p = flood_pairs(1, 5003, 96)
+    x = p.before[0].numpy(), (p.after if flood else p.before)[0].numpy()
+    kw = dict(tags=dict(unit="db"), names=("VV",)) | kw
+    write_scene(folder / "a.tif", x[0], **kw)
+    write_scene(folder / "b.tif", x[1], **kw)
+    return folder / "a.tif", folder / "b.tif", p
+
+def read_band(path):
+    with rasterio.open(path) as f:
+        return f.read(1)
+
+def new_weights(folder):
+    path = folder / "weights.safetensors"
+    save_weights(small_encoder(), path, PLAIN)
+    return path
+
+
+def test_a_map_of_change_is_the_distance_beyond_its_threshold():
+    d = Path(tempfile.mkdtemp())
+    a, b, p = two_dates(d)
+    weights = new_weights(d)
+    hows = {"ratio": log_ratio(p.before, p.after, "db", WINDOW)[0],
+            weights: change_map(small_encoder(), PLAIN, *p[:2], "db", STAGES)[0]}
+    for k, (how, distance) in enumerate(hows.items()):
+        m, sure = d / f"{k}.tif", d / f"p{k}.tif"
+        t, share = map_change(a, b, m, how, probabilities=sure, device="cpu")
+        test_close(t, otsu(distance), eps=1e-4)
+        changed = read_band(m)
+        clear = (distance - t).abs().numpy() > 1e-4
+        test_eq(changed[clear], (distance > t).numpy()[clear])
+        test_close(share, changed.mean(), eps=1e-6)
+        with rasterio.open(sure) as f:
+            p_change = f.read(2) / 250
+            test_eq(f.descriptions, ("unchanged", "changed"))
+        order = distance.flatten().argsort().numpy()
+        steps = np.diff(p_change.flatten()[order])
+        assert (steps > -0.0041).all()      # a larger distance, more change; rounded
+        assert ((p_change > 0.5) <= (changed > 0)).all()
+        with rasterio.open(m) as f:
+            test_eq((f.crs.to_epsg(), f.nodata), (32632, 255))
+            test_eq((f.tags()["rule"], f.tags()["before"]), ("Otsu", "a.tif"))
+            assert abs(float(f.tags()["threshold"]) - t) < 1e-4
+        test_eq(read_style(m).classes, ("unchanged", "changed"))
+    t, share = map_change(a, b, d / "given.tif", "ratio", threshold=1e9)
+    test_eq((t, share, read_band(d / "given.tif").max()), (1e9, 0, 0))
+    same = d / "same"
+    same.mkdir()
+    a, b, _ = two_dates(same, flood=False)
+    test_eq(map_change(a, b, d / "none.tif", weights, device="cpu")[1], 0)
+
+
+def test_a_hole_of_one_date_is_unknown_and_changes_nothing_around_it():
+    d = Path(tempfile.mkdtemp())
+    a, b, p = two_dates(d, flood=False)
+    hole = p.before[0].numpy().copy()
+    hole[:, 30:60, 20:50] = np.nan
+    write_scene(d / "hole.tif", hole, tags=dict(unit="db"), names=("VV",))
+    for k, dates in enumerate(((a, d / "hole.tif"), (d / "hole.tif", b))):
+        for how in ("ratio", new_weights(d)):
+            m = d / f"{k}{Path(how).stem}.tif"
+            map_change(*dates, m, how, threshold=0.01, device="cpu")
+            changed = read_band(m)
+            assert (changed[30:60, 20:50] == 255).all()
+            changed[30:60, 20:50] = 0
+            test_eq(changed.max(), 0)
+
+
+def test_other_grids_and_units_are_refused():
+    d = Path(tempfile.mkdtemp())
+    a, b, p = two_dates(d)
+    x, left = p.after[0].numpy(), sorted(d.iterdir())
+    kw = dict(tags=dict(unit="db"), names=("VV",))
+    others = {
+        "90 x 96 pixels, not 96 x 96": (x[:, :90], kw),
+        "EPSG:32633, not EPSG:32632": (x, kw | dict(crs="EPSG:32633")),
+        "a corner is 0.5 pixels off": (x, kw | dict(origin=(600_005, 6_600_000))),
+        "a corner is 9.6 pixels off": (x, kw | dict(pixel=11.)),
+        "is in intensity, and": (10**(x / 10), kw | dict(tags=dict(unit="intensity"))),
+        "its VH is not the VV": (x, kw | dict(names=("VH",))),
+    }
+    for k, (why, (data, kw)) in enumerate(others.items()):
+        other = write_scene(d / f"other{k}.tif", data, **kw)
+        left = sorted(d.iterdir())
+        with expect_fail(SarError, contains=why):
+            map_change(a, other, d / "o.tif", "ratio")
+        test_eq(sorted(d.iterdir()), left)
+    with expect_fail(SarError, contains="a.tif: exists already"):
+        map_change(a, b, a, "ratio")
+
+
+def test_confidence_is_that_of_two_bell_curves():
+    g = np.random.default_rng(0)
+    low, high = g.normal(2, 0.5, (40, 1000)), g.normal(5, 0.5, (40, 1000))
+    d = np.concatenate([low, high]).astype("float32")
+    d[::7, ::5] = np.nan
+    t, slope = cut_distances(d)
+    test_close(t, otsu(torch.from_numpy(d[~np.isnan(d)])), eps=1e-4)
+    test_close(t, 3.5, eps=0.1)
+    x = np.linspace(3.2, 3.8, 7)
+    true = norm.pdf(x, 5, 0.5) / (norm.pdf(x, 5, 0.5) + norm.pdf(x, 2, 0.5))
+    test_close(1 / (1 + np.exp(-slope * (x - 3.5))), true, eps=0.02)
+    test_eq(cut_distances(np.ones((4, 4), "float32")), (np.inf, 1e12))
+
+
+def test_what_is_said_of_the_six_pairs_is_in_the_file():
+    import json
+
+    places = (Path(up, "benchmarks/results/change.json") for up in ("../..", ".", ".."))
+    result = json.loads(next(p for p in places if p.exists()).read_text())
+    gaps = {r["pair"]: r["kappa"] for r in result["command"] if "minus" in r["way"]}
+    ahead = [pair for pair, k in gaps.items() if k["low"] > 0]
+    test_eq(ahead, ["Yellow River A", "Yellow River B"])
+    test_eq(sum(k["high"] < 0 for k in gaps.values()), 4)
+    for c in result["confidence"].values():
+        test_close(c["sure"], 0.95, eps=0.005)
+        test_close(c["others"], 2 / 3, eps=0.03)

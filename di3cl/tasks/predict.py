@@ -6,8 +6,8 @@ Docs: https://di3cl.github.io/di3cl/library/tasks/predict.html.md"""
 
 # %% auto #0
 __all__ = ['GRID', 'HIDDEN', 'STEPS', 'TIFF', 'PNG', 'starts', 'ramp', 'stitch',
-           'local_file', 'Scene', 'stitch_scene', 'new_files', 'predict', 'features',
-           'read_thumbnail', 'show_prediction']
+           'local_file', 'Scene', 'stitch_scene', 'new_files', 'write_map', 'predict',
+           'features', 'read_thumbnail', 'show_prediction']
 
 # %% ../../nbs/library/tasks/predict.ipynb #ce7de6a8
 import math
@@ -311,7 +311,12 @@ STEPS = 250                      # of a probability in a file
 TIFF, PNG = (".tif", ".tiff"), (".png",)
 
 
-def _write_rows(rows, header, style, tags, map, probabilities):
+def write_map(rows,           # yields (classes, rows, width) of probabilities; or NaN
+              header,         # the Header of the scene
+              style,          # a Style
+              tags,           # {name: text} for the files
+              map,            # .tif, the most likely classes
+              probabilities): # .tif, one band a class; or None
     "Write probabilities from top to bottom; return pixels of each class."
     count = torch.zeros(len(style.classes), dtype=torch.long)
     one = replace(header, count=1, dtype="uint8", names=("class",))
@@ -364,7 +369,7 @@ def predict(scene,               # any raster that read_sar reads
     rows = stitch_scene(given, network, len(net.classes), 1, tile, overlap)
     names = f"{out}.aux.xml"
     with new_files(out, names, probabilities, vector, picture) as (a, names, b, c, d):
-        count = _write_rows(rows, given.header, style, tags, a, b)
+        count = write_map(rows, given.header, style, tags, a, b)
         names.write_bytes(style.to_xml())
         if vector:
             write_vector(a, c, net.task)
