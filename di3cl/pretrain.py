@@ -7,7 +7,7 @@ Docs: https://di3cl.github.io/di3cl/course/pretrain.html.md"""
 # %% auto #0
 __all__ = ['IMAGENET', 'fit_preprocess', 'seeded', 'Pairs', 'cosine_lr', 'new_model',
            'trained', 'bare_loop', 'FourLosses', 'Schedule', 'LossScale',
-           'make_learner', 'pretrain']
+           'make_learner', 'pretrain', 'Start', 'read_start']
 
 # %% ../nbs/course/09_pretrain.ipynb #538164c3
 import copy
@@ -16,16 +16,17 @@ import math
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from multiprocessing import parent_process
 from pathlib import Path
 from signal import Signals
+from typing import NamedTuple
 
 import torch
-from .train.run import RunLog, RunSaver, catch_signals, check_run, cut_log
-from .train.run import describe_run, newest_checkpoint, open_run, plot_curves
-from .train.run import restore
+from .train.run import RunLog, RunSaver, catch_signals, check_run, check_trackers
+from .train.run import cut_log, describe_run, make_trackers, newest_checkpoint
+from .train.run import open_run, plot_curves, restore
 from fastai.callback.core import Callback, CancelStepException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
@@ -39,27 +40,33 @@ from torch import nn
 from .encoder import Encoder, rank, world_size
 from .files import LOG, SarError
 from .instances import sample_boxes
-from .sar import RELATIVE, Preprocess, to_relative, to_unit
+from .sar import RELATIVE, Preprocess, pick_bands, to_relative, to_unit
 from .tiles import MIXED, describe_data, open_tiles, units_of
 from .train.baselines import METHODS
 from .train.config import QUEUED, make_config
 from .train.devices import check_compile, compile_networks, explain_memory
 from .train.devices import pick_amp, pick_device, process_group, share_gradients
 from .views import make_views
-from .weights import save_weights
+from .weights import find_weights, load_weights, read_label, save_weights
 
 # %% ../nbs/course/09_pretrain.ipynb #7e801274
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # mean, std; of [0, 1]
 
-def fit_preprocess(tiles,    # a source of tiles
-                   config):  # a Config
+def fit_preprocess(tiles,        # a source of tiles
+                   config,       # a Config
+                   start=None):  # the Start it goes on from
     """The contract for these tiles: physical units go to dB, or all to what each scene
     makes of them; clip and statistics of a sample of 256, or ImageNet's statistics over
-    the range of a picture, as published."""
+    the range of a picture, as published. Or that of `start`, where it can be kept."""
     n = min(256, len(tiles))
     ids = torch.linspace(0, len(tiles) - 1, n).long().tolist()
     sample, unit = _sample(tiles, ids, config.contract)
-    preprocess = Preprocess.fit(sample, unit, getattr(tiles, "names", None))
+    names = getattr(tiles, "names", None)
+    if start:
+        _check_start(start.preprocess, config, sample, unit, names)
+        if config.normalise == "weights":
+            return start.preprocess
+    preprocess = Preprocess.fit(sample, unit, names)
     if not config.grey_to_rgb:
         return preprocess
     dtype = getattr(tiles, "dtype", "uint8")       # a digital store is of bytes
@@ -203,13 +210,18 @@ def cosine_lr(step,     # 0-based
     return config.lr * (1 + math.cos(math.pi * step / config.steps)) / 2
 
 # %% ../nbs/course/09_pretrain.ipynb #7672815b
-def new_model(config,    # a Config
-              channels,  # of the input
-              seed=0):   # of the random weights and the queues
+def new_model(config,       # a Config
+              channels,     # of the input
+              seed=0,       # of the random weights and the queues
+              start=None):  # the Start whose encoder it begins with
     "The model at step 0. Leaves torch's global random state as it was."
+    config = replace(config, start="random") if start else config
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = METHODS[config.method](config, channels)
+    for module in model.modules() if start else ():     # the twin's, too
+        if isinstance(module, Encoder):
+            module.load_state_dict(start.encoder.state_dict())
     return model.to(memory_format=torch.channels_last)   # convolutions run fastest so
 
 def trained(model):   # a module
@@ -270,10 +282,13 @@ class _Batches:
 
 # %% ../nbs/course/09_pretrain.ipynb #0d56b98f
 class Schedule(Callback):
-    "The learning rate of each step."
+    "The number and the learning rate of each step."
     def __init__(self,
                  pairs):   # of the run
         self.pairs = pairs
+
+    def before_fit(self):
+        self.learn.train_iter = self.pairs.start   # of a run that goes on
 
     def before_batch(self):
         step = self.pairs.start + self.iter
@@ -327,13 +342,16 @@ def pretrain(data,                   # "sim", a folder, store, NAME:FOLDER; a da
              checkpoint_seconds=10,  # between checkpoints, at least; 0: every step
              amp="auto",             # precision: "auto" | "no" | "bf16" | "fp16"
              compile=False,          # turn the encoders into generated code
+             log=(),                 # where also to log: "tensorboard", "wandb"
              cbs=(),                 # further callbacks of fastai
              **overrides):           # any field of Config
     "Pre-train, leaving in `out` what a run leaves. Returns (model, preprocess)."
-    out, c = Path(out), make_config(preset, **overrides)
+    settings, start = read_start(overrides)
+    out, c = Path(out), make_config(preset, **settings)
     with process_group(pick_device(device)) as device, explain_memory(c.batch, device):
         if rank() == 0:
             check_run(out, resume)
+            check_trackers(L(log))
         if compile:
             check_compile(device)
         amp = pick_amp(amp, device)
@@ -341,10 +359,11 @@ def pretrain(data,                   # "sim", a folder, store, NAME:FOLDER; a da
             data, c.tile, c.unit, seed, c.n_sim, c.channels, c.view, device,
             bands=c.bands, nodata=c.nodata)
         data = describe_data(data)
-        preprocess = fit_preprocess(tiles, c)
+        preprocess = fit_preprocess(tiles, c, start)
         pairs = Pairs(tiles, preprocess, c, seed, device, 0, rank(), world_size())
-        model = new_model(c, len(preprocess.channels), seed).to(device)
-        record = describe_run(c, data, tiles, preprocess, seed, device, amp, compile)
+        model = new_model(c, len(preprocess.channels), seed, start).to(device)
+        record = describe_run(c, data, tiles, preprocess, seed, device, amp, compile,
+                              start and start.sha256)
         with open_run(out, record, resume) as record:
             pairs.preprocess = record.run.preprocess
             state = newest_checkpoint(out) if resume else None
@@ -352,12 +371,11 @@ def pretrain(data,                   # "sim", a folder, store, NAME:FOLDER; a da
                 torch.compiler.reset()   # what else was compiled here decides nothing
                 networks = [m for m in model.modules() if isinstance(m, Encoder)]
                 compile_networks(*networks)
+            boards = make_trackers(L(log), out, record, state[1] if state else 0)
+            cbs = [*L(cbs), *boards]
             _train(model, pairs, out, state, amp, cbs, checkpoint_seconds)
             if rank() == 0:
-                save_weights(model, out / "weights.safetensors", pairs.preprocess,
-                             config=asdict(c), data=data, seed=seed,
-                             pairs=c.pairs, fingerprint=tiles.fingerprint)
-                _save_curves(out)
+                _save_results(out, model, record)
     model = copy.deepcopy(model) if compile else model   # a copy is not compiled
     return model.eval(), pairs.preprocess
 
@@ -387,14 +405,19 @@ def _train(model, pairs, out, state, amp, cbs, checkpoint_seconds):
     if learn.error:
         raise learn.error
     if learn.stopped:
-        name, done = Signals(learn.stopped).name, pairs.start + learn.train_iter
+        name, done = Signals(learn.stopped).name, learn.train_iter
         LOG.warning(f"stopped by {name} after step {done} of {pairs.config.steps}; "
                      "go on with --resume")
         raise SystemExit(128 + learn.stopped)
 
 # %% ../nbs/course/09_pretrain.ipynb #6d5dcfc0
-def _save_curves(out):
-    "Draw the curves; where that fails the weights are there all the same."
+def _save_results(out, model, record):
+    "Write the weights, then the curves: where these fail the weights are there."
+    run, data = record.run, record.data["source"]
+    of = dict(start_sha256=run.start_sha256) if run.start_sha256 else {}
+    save_weights(model, out / "weights.safetensors", run.preprocess,
+                 config=asdict(run.config), data=data, seed=run.seed,
+                 pairs=run.config.pairs, fingerprint=run.fingerprint, **of)
     try:
         plot_curves(out).savefig(out / "curves.png", dpi=110)
     except Exception as e:       # of any kind: matplotlib's are many
@@ -409,3 +432,49 @@ def _warn(pairs, out):
                      "negatives. Lower queue_size if the loss stays high.")
     if pairs.start:
         LOG.warning(f"resuming {out} at step {pairs.start} of {c.steps}")
+
+# %% ../nbs/course/09_pretrain.ipynb #f315f712
+class Start(NamedTuple):
+    "Weights that a run goes on from."
+    encoder: Encoder
+    preprocess: Preprocess    # their contract
+    sha256: str               # of their tensors
+
+def read_start(settings):     # what was said about a run, {name: value}
+    """(these, with what the weights decide that `start` names; their Start, or None).
+    `SarError` where something else was said."""
+    source = str(settings.get("start", "random"))
+    if source in ("random", "imagenet"):
+        return settings, None
+    file = find_weights(source)
+    (encoder, preprocess), sha256 = load_weights(file), read_label(file)["sha256"]
+    names, relative = preprocess.channels, preprocess.unit == RELATIVE
+    decided = dict(arch=encoder.arch, stride=encoder.stride, width=encoder.width,
+                   grey_to_rgb=len(names) == 3 and len(set(names)) == 1)
+    if settings.get("normalise") != "data":
+        decided["contract"] = "relative" if relative else "fixed"
+    for name, value in decided.items():
+        if settings.get(name, value) != value:
+            raise SarError(f"{source}: is of {name} {value}, and {name} "
+                           f"{settings[name]} was said: leave it out, or start from "
+                           "other weights")
+    return settings | decided | dict(start=source), Start(encoder, preprocess, sha256)
+
+# %% ../nbs/course/09_pretrain.ipynb #924add84
+def _check_start(contract, config, sample, unit, names):
+    "Raise if an encoder with this contract cannot go on with these tiles."
+    pick_bands("these tiles", names or (None,) * sample.shape[1], contract.channels)
+    if config.normalise == "data":
+        return
+    remedy = ('fit the contract to these tiles by --normalise data (normalise="data"), '
+              "or start from other weights")
+    if (unit == "digital") != (contract.unit == "digital"):
+        raise SarError(f"{config.start} expects {contract.unit}, and these tiles are "
+                       f"in {unit}: nothing leads from digital numbers to power or "
+                       f"back; {remedy}")
+    x, (low, high) = contract.convert(sample, unit), contract.clip
+    clipped = float(((x < low) | (x > high)).float().mean())
+    if clipped > 0.5:
+        raise SarError(f"{clipped:.0%} of these tiles (median {x.median():.4g} "
+                       f"{contract.unit}) lies outside {low:.4g} to {high:.4g}, which "
+                       f"is all that {config.start} lets through; {remedy}")

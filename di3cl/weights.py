@@ -9,7 +9,7 @@ Docs: https://di3cl.github.io/di3cl/library/train/weights.html.md"""
 __all__ = ['FORMAT', 'LABEL', 'ENCODER', 'TYPES', 'FILE', 'WeightsError', 'digest',
            'Network', 'Sealed', 'Label', 'check_finite', 'write_sealed', 'save_weights',
            'open_safetensors', 'read_sealed', 'read_label', 'load_tensors',
-           'load_weights', 'Loaded', 'load']
+           'load_weights', 'find_weights', 'Loaded', 'load']
 
 # %% ../nbs/library/train/weights.ipynb #e6ed0a76
 import hashlib
@@ -220,7 +220,8 @@ def load_weights(path):  # of a file that save_weights wrote
 # %% ../nbs/library/train/weights.ipynb #cea01245
 FILE = "weights.safetensors"  # its name in the folder of a run, and on the hub
 
-def _find(source, revision):
+def find_weights(source,          # as for `load`
+                 revision=None):  # of a Hugging Face id: branch, tag or commit
     "Return the path of the weights file that `source` names."
     path = Path(os.path.expanduser(source))
     hub_id = r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.safetensors)"
@@ -285,4 +286,4 @@ class Loaded(NamedTuple):
 def load(source,          # a .safetensors file, a run's folder, or a hub's "user/name"
          revision=None):  # of a Hugging Face id: branch, tag or commit
     "Return `Loaded` (encoder, preprocess), ready to use. This is `di3cl.load`."
-    return Loaded(*load_weights(_find(source, revision)))
+    return Loaded(*load_weights(find_weights(source, revision)))

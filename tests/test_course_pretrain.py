@@ -17,6 +17,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -26,16 +27,18 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import CSVLogger, ProgressCallback
 from fastai.callback.training import GradientAccumulation
 from fastcore.test import *
+import safetensors.torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
-from testing import apart, heard
+from testing import apart, heard, write_scene
 from di3cl.files import SarError
 from di3cl.sar import speckle, to_unit
-from di3cl.tiles import JoinedTiles, SimTiles, units_of
+from di3cl.scenes import simulate
+from di3cl.tiles import JoinedTiles, SimTiles, open_tiles, units_of
 from di3cl.train.config import make_config
 from di3cl.train.devices import check_compile
 from di3cl.train.run import checkpoints, read_checkpoint, read_metrics
-from di3cl.weights import load_weights
+from di3cl.weights import load_weights, read_label
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 def new_folder():
@@ -266,18 +269,6 @@ def test_gradients_of_several_batches_are_added_up():
         test_close(a, (b + c) / 2, eps=1e-5)
 
 
-def test_tensorboard_shows_the_run():
-    if "PYTEST_CURRENT_TEST" in os.environ:   # the page can do without
-        pytest.importorskip("tensorboard")
-        from fastai.callback.tensorboard import TensorBoardCallback
-        folder = Path(tempfile.mkdtemp())
-        board = TensorBoardCallback(folder, trace_model=False, log_preds=False)
-        learn = learner(tiny_setup(), cbs=board)
-        quiet_fit(learn)
-        (events,) = folder.iterdir()
-        assert b"train_loss" in events.read_bytes()
-
-
 MICRO = SMALL | dict(pairs=8 * 8, device="cpu")
 
 def micro(out, data="sim", **kw):
@@ -380,6 +371,82 @@ def test_nothing_draws_from_a_global_generator():
     test_eq(states(), before)
 
 
+def before_the_first_step(data="sim", **settings):
+    "(model, preprocess, its record) of a run that trains no step."
+    out = new_folder()
+    with mock.patch.dict(pretrain.__globals__, _train=lambda *a: None):
+        with mock.patch.dict(pretrain.__globals__, plot_curves=mock.Mock()):
+            model, pre = pretrain(data, out, **MICRO | settings)
+    return model, pre, json.loads((out / "config.json").read_text())["run"]
+
+def radar_images(unit, shift=0.0):
+    "A folder of six images, in dB or as 8-bit pictures."
+    folder, db = new_folder(), simulate(6, 96).image[:, 0] + shift
+    for k, x in enumerate(db.numpy()):
+        grey = (8 * (x + 30)).clip(0, 255).astype("uint8")
+        write_scene(folder / f"{k}.tif", x if unit == "db" else grey)
+    return folder
+
+
+def test_a_run_goes_on_from_weights():
+    first = new_folder()
+    micro(first, pairs=16)
+    saved = safetensors.torch.load_file(first / "weights.safetensors")
+    model, pre, record = before_the_first_step(start=first, seed=5)
+    for encoder in (model.encoder, model.twin.encoder):
+        state = encoder.state_dict()
+        assert state.keys() == saved.keys()
+        assert all(torch.equal(state[k], saved[k]) for k in saved)
+    fresh = new_model(make_config("tiny", **SMALL), 1, seed=5)
+    assert same_state(model.predictor, fresh.predictor)   # the rest begins afresh
+    assert same_state(model.online.image, fresh.online.image)
+    assert same_state(model.queues, fresh.queues)
+    label = read_label(first / "weights.safetensors")
+    test_eq(record["start_sha256"], label["sha256"])
+    test_eq(record["config"]["start"], str(first))
+    test_eq(pre, load_weights(first / "weights.safetensors")[1])
+    model, *_ = before_the_first_step(start=first, method="byol")
+    assert all(torch.equal(x, saved[k]) for k, x in model.encoder.state_dict().items())
+    go_on = dict(start=first, pairs=3 * 8)
+    test_eq(same_in_parts(**go_on), (None, None))         # and is resumed to the bit
+    out = new_folder()
+    micro(out, **go_on)
+    label = read_label(out / "weights.safetensors")
+    test_eq(label["provenance"]["start_sha256"], record["start_sha256"])
+    micro(other := new_folder(), pairs=8, seed=1)
+    (other / "weights.safetensors").replace(first / "weights.safetensors")
+    with expect_fail(SarError, contains="start_sha256 was " + record["start_sha256"]):
+        micro(out, resume=True, **go_on)                         # others of that name
+
+
+def test_a_start_that_contradicts_is_refused():
+    first = new_folder()
+    micro(first, pairs=8)
+
+    def refused(contains, data="sim", **settings):
+        with expect_fail(SarError, contains=contains):
+            before_the_first_step(data, start=first, **settings)
+
+    refused("is of arch resnet10, and arch resnet18 was said", arch="resnet18")
+    refused("is of width 0.5, and width 1.0 was said", width=1.0)
+    refused("is of contract fixed, and contract relative was said", contract="relative")
+    refused("these tiles: has VV, VH, and the model takes VV", channels=2)
+    with expect_fail(SarError, contains="there is no such file or folder"):
+        micro(new_folder(), start="no/such.safetensors")
+    test_eq(before_the_first_step(start=first, arch="resnet10")[2]["seed"], 0)
+    pictures, bright = radar_images("digital"), radar_images("db", 60.0)
+    refused("expects db, and these tiles are in digital", pictures, unit="digital")
+    refused("of these tiles (median", bright, unit="db")
+    anew = dict(start=first, normalise="data")
+    for data, unit in ((pictures, "digital"), (bright, "db")):
+        model, pre, _ = before_the_first_step(data, unit=unit, **anew)
+        c = make_config("tiny", **SMALL)
+        test_eq(pre, fit_preprocess(open_tiles(data, 40, unit, least=32), c))
+    db = radar_images("db")                       # calibrated alike: the old contract
+    _, pre, _ = before_the_first_step(db, unit="db", start=first)
+    test_eq(pre, load_weights(first / "weights.safetensors")[1])
+
+
 def wait_for(what, process, seconds=120):
     until = time.monotonic() + seconds
     while not what():
@@ -402,6 +469,64 @@ def test_signals_save_and_leave_with_their_code():
         test_eq(read_checkpoint(last_of(out))[1], steps_logged(out))   # the very last
     with expect_fail(SarError, contains="pairs was 1000000, is 64"):
         micro(out, resume=True)
+
+
+def test_tensorboard_shows_each_step_once_also_of_a_run_that_went_on():
+    if "PYTEST_CURRENT_TEST" in os.environ:   # the page can do without
+        pytest.importorskip("tensorboard")
+        from tensorboard.backend.event_processing import event_accumulator
+
+        plain, out = micro(new_folder()), new_folder()
+        micro(out, checkpoint_seconds=0, log="tensorboard")
+        for _ in range(2):                    # three steps are made again
+            lose_last(out, damage=False)
+        assert same_state(micro(out, resume=True, log=["tensorboard"]), plain)
+        events = event_accumulator.EventAccumulator(str(out / "tensorboard")).Reload()
+        for name in ("train_loss", "lr_0"):
+            test_eq([e.step for e in events.Scalars(name)], [*range(1, 9)])
+        rates = [e.value for e in events.Scalars("lr_0")]
+        test_close(rates, read_metrics(out)["lr"], eps=1e-6)
+        assert all(math.isfinite(e.value) for e in events.Scalars("train_loss"))
+
+
+def test_wandb_is_told_the_settings_and_each_step():
+    class Wandb(ModuleType):
+        "A stand-in for the library: it writes down what it is told."
+        Error, run, config = KeyError, None, {}
+
+        def __init__(self):
+            super().__init__("wandb")
+            self.begun, self.steps = [], []
+
+        def init(self, **told):
+            if "id" not in told:
+                raise self.Error("who?")
+            self.begun.append(told)
+            self.run = SimpleNamespace(step=len(self.steps), summary=dict(epoch=1))
+
+        def log(self, what, step=None):
+            if "train_loss" in what:
+                self.steps.append(step)
+
+        def finish(self):
+            self.run = None
+
+    wandb, out = Wandb(), new_folder()
+    fastais = "fastai.callback.wandb"
+    with mock.patch.dict("sys.modules", {"wandb": wandb}):
+        sys.modules.pop(fastais, None)
+        micro(out, checkpoint_seconds=0, log="wandb")
+        lose_last(out, damage=False)
+        micro(out, resume=True, log="wandb")
+        assert wandb.run is None                               # it was told of the end
+        wandb.init = mock.Mock(side_effect=KeyError("no key"))
+        with expect_fail(SarError, contains="Log in by wandb login"):
+            micro(new_folder(), log="wandb")
+    sys.modules.pop(fastais, None)
+    first, second = wandb.begun
+    test_eq((first["id"], first["name"]), (second["id"], "run"))
+    test_eq(first["config"]["config"]["batch"], 8)
+    test_eq(wandb.steps, [*range(8), 7])         # the last step was made again
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again():

@@ -220,7 +220,8 @@ def test_a_run_leaves_a_model_that_gives_its_scores_again():
     data, run = lakes(d / "data", n=8), d / "run"
     model, scores = quick(data, run, labels="50%", steps=30, batch=4, keep="best",
                           decoder="unet")
-    test_eq(sorted(p.name for p in run.iterdir()), sorted([*RUN, "report.png"]))
+    left = [*RUN, "config.toml", "report.png"]
+    test_eq(sorted(p.name for p in run.iterdir()), sorted(left))
     test_eq(sorted(p.name for p in d.iterdir()), ["data", "run"])
     config, report = (json.loads((run / f"{n}.json").read_text())
                       for n in ("config", "report"))
@@ -312,7 +313,8 @@ def test_whatever_fails_after_the_training_leaves_the_model():
     with patch(where + "draw_scorecard", side_effect=RuntimeError("$x_$")):
         with heard() as lines:
             quick(data, d / "run")
-    test_eq(sorted(p.name for p in (d / "run").iterdir()), sorted(RUN))
+    left = sorted([*RUN, "config.toml"])
+    test_eq(sorted(p.name for p in (d / "run").iterdir()), left)
     load_model(d / "run")
     assert "report.png could not be drawn: $x_$" in lines[0]
     for k, (step, error) in enumerate(

@@ -43,7 +43,7 @@ def test_wrong_settings_are_refused_by_name():
     refused("it needs channels=1", "paper", channels=2)
     refused("a view of 40 is too small", view=40, method="resim")
     bad = dict(
-        lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="foo", momentum=5,
+        lr=math.nan, batch=1, n_boxes=0, recipe="foo", start="", momentum=5,
         temperature=-1, scale=(1, 0.2), queue_size=0, min_size=65, arch="vgg",
         method="moco_v2",
         max_iou=2, loss_weights=(-1, 0, 0), weight_decay=math.inf, stride=8, view=15,
@@ -70,8 +70,12 @@ def test_settings_survive_a_file():
         *PRESETS.values(),
         make_config("tiny", weight_decay=1e-7, **declared),
     ):
-        path.write_text(format_config(config))
+        path.write_text(format_config(config, "di3cl pretrain 'my tiles'"))
         test_eq(make_config("paper", **read_config(path)), config)
+    options = dict(seed=3, amp="no", compile=True, fast=False)
+    test_eq(restart_command("pretrain", "my tiles", "a/b.toml", **options),
+            "di3cl pretrain 'my tiles' --out NEW --config a/b.toml --seed 3 --amp no "
+        "--compile")
     written = {'"VV"': "VV", '["VV", "VH"]': "VV,VH", "[2, 1]": "2,1", "2": "2"}
     for text, bands in written.items():
         path.write_text(f"bands = {text}")
@@ -106,6 +110,18 @@ def test_every_setting_is_described():
     assert all(about[name] for name in asdict(PRESETS["paper"])), about
 
 
+def test_settings_of_a_map_are_those_of_predict():
+    from inspect import signature
+    from di3cl.tasks.predict import features, predict
+
+    for function in (predict, features):
+        for f in fields(PredictConfig):
+            test_eq(f.default, signature(function).parameters[f.name].default)
+    test_eq(make_predict_config(bands=[2, 1]).bands, "2,1")
+    with expect_fail(SarError, contains="tile should be a multiple of 32, not 100"):
+        make_predict_config(tile=100)
+
+
 def test_settings_of_a_fine_tuning_are_checked():
     def refused(contains, **settings):
         with expect_fail(SarError, contains=contains):
@@ -124,6 +140,10 @@ def test_settings_of_a_fine_tuning_are_checked():
     from di3cl.train import config as settings
     about = docments(settings.FinetuneConfig)
     assert all(about[name] for name in asdict(FinetuneConfig())), about
+    path = Path(tempfile.mkdtemp()) / "tuned.toml"
+    tuned = make_finetune_config(labels="10%", crop=64, bands="VH")
+    path.write_text(format_config(tuned))
+    test_eq(make_finetune_config(**read_config(path, FinetuneConfig)), tuned)
 
 
 def test_choices_of_a_fine_tuning_are_those_of_the_modules_that_offer_them():

@@ -67,6 +67,9 @@ def test_only_the_same_run_goes_on():
     other = some_record(lr=.5, batch=32)
     refused("(batch was 64, is 32; lr was 0.06, is 0.5)", out, other)
     refused("seed was 0, is 1", out, some_record(seed=1))
+    other = some_record()
+    other.run.start_sha256 = "f7a0"
+    refused("start_sha256 was None, is f7a0", out, other)
     settings = read_config(out / "config.toml")
     test_eq(make_config("paper", **settings), make_config("tiny"))
     (out / "config.json").write_text("{")
@@ -333,6 +336,15 @@ def test_a_full_disk_is_said():
     why = "/dev/full: could not be written (No space left on device): mend that"
     with expect_fail(SarError, contains=why):
         _write_rows(log, [[1.0] * 9])
+
+
+def test_trackers_that_are_not_here_are_named():
+    with mock.patch.dict("sys.modules", wandb=None, tensorboard=None):
+        for name in TRACKERS:
+            with expect_fail(SarError, contains=f"pip install 'di3cl[{name}]'"):
+                check_trackers([name])
+    with expect_fail(SarError, contains="no log 'mlflow': use tensorboard or wandb"):
+        check_trackers(["mlflow"])
 
 
 def saves(clock, seconds=10, took=0.0, steps=1000):

@@ -51,7 +51,8 @@ from ..labels import few, open_labels, split
 from ..sar import Preprocess, to_unit
 from .segment import (
     MODEL, Segmenter, cut_crops, layer_groups, make_loss, pick_places, save_model)
-from ..train.config import FinetuneConfig, make_finetune_config
+from ..train.config import (
+    FinetuneConfig, format_config, make_finetune_config, restart_command)
 from ..train.devices import pick_device
 from ..weights import load
 
@@ -358,7 +359,10 @@ def finetune(data,               # as `open_labels` takes it, or gave it
     print(describe_areas(labelled, areas))
     given = dict(data=labelled.source, weights=str(weights), seed=seed,
                  settings=asdict(config))
+    again = restart_command("finetune", data, Path(out, "config.toml"), task=task,
+                            weights=weights, seed=seed, device=device)
     with new_folder(out) as folder:
+        write_atomic(folder / "config.toml", format_config(config, again).encode())
         cbs = [History(folder / "history.csv")]
         cbs += [KeepBest()] * (config.keep == "best")
         model = train_segmenter(labelled, areas, weights, config, seed, device, cbs)

@@ -7,12 +7,14 @@ Docs: https://di3cl.github.io/di3cl/library/train/config.html.md"""
 
 # %% auto #0
 __all__ = ['Arch', 'Share', 'Fraction', 'Batch', 'Lag', 'Weights', 'Method', 'QUEUED',
-           'Unit', 'Widths', 'Bands', 'PRESETS', 'Decoder', 'Width', 'Part', 'Config',
-           'make_config', 'read_config', 'format_config', 'FinetuneConfig',
-           'make_finetune_config']
+           'Unit', 'Source', 'Widths', 'Bands', 'PRESETS', 'Decoder', 'Width', 'Part',
+           'Config', 'make_config', 'read_config', 'format_config', 'restart_command',
+           'FinetuneConfig', 'make_finetune_config', 'PredictConfig',
+           'make_predict_config']
 
 # %% ../../nbs/library/train/config.ipynb #1d206f07
 import json
+import shlex
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -41,6 +43,7 @@ def _join(bands):
     "The same as one string with commas, where it is a list."
     return ",".join(map(str, bands)) if isinstance(bands, (list, tuple)) else bands
 
+Source = Annotated[str, Field(min_length=1)]
 Widths = Annotated[float, Field(ge=0.125, le=2, multiple_of=0.125)]
 Bands = Annotated[str, Field(coerce_numbers_to_str=True), BeforeValidator(_join)]
 
@@ -54,7 +57,8 @@ class Config:
     stride: Literal[16, 32] = 32  # of stage 4; 16 leaves small views a useful map
     width: Widths = 1.0           # of the stages: 0.5 is half the published channels
     grey_to_rgb: bool = True      # copy one channel to three, as pictures have them
-    start: Literal["imagenet", "random"] = "imagenet"   # weights at the start
+    start: Source = "imagenet"    # random, imagenet, or weights: a file, run, hub's id
+    normalise: Literal["weights", "data"] = "weights"   # of a start: as those, or anew
     tile: PositiveInt = 512       # side of a tile, pixels
     view: Annotated[int, Field(ge=16)] = 448    # side of a view, pixels
     contract: Literal["fixed", "relative"] = "fixed"    # normalised by set, or by scene
@@ -158,12 +162,25 @@ def read_config(path,            # a TOML file, one setting a line
     return settings
 
 # %% ../../nbs/library/train/config.ipynb #49f2c009
-def format_config(config):   # a Config
+def format_config(config,       # a Config, or a FinetuneConfig
+                  command=""):  # that starts the run again, from `restart_command`
     "The settings as TOML, each with what it is, as `read_config` reads them."
-    about, settings = docments(Config), asdict(config)
-    lines = [f"{k} = {json.dumps(v)}   # {about[k]}" for k, v in settings.items()
-             if v is not None]
+    about, settings = docments(type(config)), asdict(config)
+    lines = [f"# the same run again: {command}"] if command else []
+    lines += [f"{k} = {json.dumps(v)}   # {about[k]}" for k, v in settings.items()
+              if v is not None]
     return "\n".join(lines) + "\n"
+
+def restart_command(name,        # "pretrain" | "finetune"
+                    data,        # as it was given
+                    file,        # the config.toml
+                    **options):  # {name: value}, those that are no settings
+    "The line that starts a run again; `out` is NEW."
+    words = [name, data, "--out", "NEW", "--config", file]
+    for option, value in options.items():
+        if value is not False:
+            words += [f"--{option}"] if value is True else [f"--{option}", value]
+    return "di3cl " + shlex.join(map(str, words))
 
 # %% ../../nbs/library/train/config.ipynb #ftcfg002
 Decoder = Literal["upernet", "unet", "deeplabv3plus", "pspnet", "fpn"]
@@ -212,3 +229,18 @@ class FinetuneConfig:
 def make_finetune_config(**settings):    # any field of FinetuneConfig
     "A FinetuneConfig. `SarError` says which settings are wrong, and why."
     return _checked(FinetuneConfig, settings)
+
+# %% ../../nbs/library/train/config.ipynb #fb04a19e
+@dataclass(frozen=True, config=_CHECKED)
+class PredictConfig:
+    "The settings of a map. Lengths are in pixels."
+    tile: Annotated[int, Field(ge=32, multiple_of=32)] = 640      # side of a tile
+    overlap: Annotated[int, Field(ge=0, multiple_of=32)] = 128    # of two tiles
+    unit: Unit | None = None      # of a scene that carries no tag; it is never guessed
+    bands: Bands | None = None    # of the scene, in the model's order: VV,VH or 2,1
+    nodata: float | None = None   # stored value without data, where no tag says so
+
+
+def make_predict_config(**settings):    # any field of PredictConfig
+    "A PredictConfig. `SarError` says which settings are wrong, and why."
+    return _checked(PredictConfig, settings)
