@@ -10,13 +10,15 @@ __all__ = ['app', 'Preset', 'Device', 'Task', 'Precision', 'Out', 'OnDevice', 'S
            'UnitOf', 'BandsOf', 'NodataOf', 'Asked', 'File', 'BOUNDS', 'Data', 'tiles',
            'Store', 'Pairs', 'Labels', 'REMEDIES', 'INTERRUPTED', 'with_settings',
            'demo', 'pretrain', 'tiles_fetch', 'tiles_build', 'tiles_verify',
-           'tiles_info', 'probe', 'finetune', 'predict', 'describe_error', 'main']
+           'tiles_info', 'probe', 'finetune', 'predict', 'change', 'describe_error',
+           'main']
 
 # %% ../nbs/reference/command.ipynb #82f1cae7
 import errno
 import logging
 import os
 import sys
+from dataclasses import asdict
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_type_hints
@@ -26,7 +28,8 @@ from fastcore.docments import docments
 from pydantic import TypeAdapter
 from typer import Argument, Option, echo
 
-from .train.config import PRESETS, Config, FinetuneConfig, Unit, read_config
+from .train.config import PRESETS, Config, FinetuneConfig, PredictConfig, Unit
+from .train.config import make_predict_config, read_config
 
 # %% ../nbs/reference/command.ipynb #385cf2f5
 app = typer.Typer(no_args_is_help=True, add_completion=False,
@@ -64,13 +67,15 @@ def _parameters(config):
     "Return an optional parameter for each setting: its type, bounds and comment."
     about = docments(config)
     schema = TypeAdapter(config).json_schema()["properties"]
-    found = []
+    preset, found = config is Config, []     # whose defaults are those of a preset
     for name, kind in get_type_hints(config).items():
         bounds = [f"{word} {schema[name][k]}" for k, word in BOUNDS.items()
                   if k in schema[name]]
         text = f"{about[name]} ({', '.join(bounds)})" if bounds else about[name]
         kind = str if str in get_args(kind) else kind            # int or str, as typed
-        option = Annotated[kind | None, Option(help=text)]
+        default = None if preset else getattr(config, name)
+        option = Annotated[kind | None, Option(
+            help=text, show_default=default is not None and str(default))]
         found.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None,
                                annotation=option))
     return found
@@ -126,12 +131,17 @@ def pretrain(
         help="Precision of the networks; auto is the best a GPU has.")] = "auto",
     compile: Annotated[bool, Option(
         "--compile", help="Turn the networks into generated code first.")] = False,
+    checkpoint_seconds: Annotated[float, Option(
+        min=0, help="Between two checkpoints, at least; 0: after every step.")] = 10,
+    log: Annotated[list[str], Option(
+        help="Where to log, too: tensorboard or wandb; may be said twice.")] = [],
     **settings,                 # the fields of Config
 ):
     "Pre-train an encoder. Settings left out are the file's, or else the preset's."
     from di3cl.pretrain import pretrain as run
     run(data, out, preset, seed=seed, device=device, resume=resume, amp=amp,
-        compile=compile, **_given(config, Config, settings))
+        compile=compile, checkpoint_seconds=checkpoint_seconds, log=log,
+        **_given(config, Config, settings))
     if os.environ.get("RANK", "0") == "0":        # of several processes, the first
         echo(f"done: {out / 'weights.safetensors'}")
 
@@ -264,6 +274,7 @@ def finetune(
 
 # %% ../nbs/reference/command.ipynb #1d6c68e6
 @app.command()
+@with_settings(PredictConfig)
 def predict(
     scene: Annotated[str, Argument(
         help="A radar image of any size and raster format.")],
@@ -271,9 +282,7 @@ def predict(
         metavar="MAP.tif", help="The map, a cloud-optimised GeoTIFF; must not exist.")],
     model: Annotated[str, Option(
         help="Folder that di3cl finetune made; with --features also weights.")],
-    unit: UnitOf = None,        # of a scene without a tag
-    bands: BandsOf = None,      # in the order of the model's channels
-    nodata: NodataOf = None,    # in the scene
+    config: File = None,        # settings
     probabilities: Annotated[Path | None, Option(
         help="Also write the probabilities of all classes, a .tif.")] = None,
     vector: Annotated[Path | None, Option(
@@ -283,16 +292,13 @@ def predict(
         help="Also draw scene and map beside each other, a .png.")] = None,
     features: Annotated[int | None, Option(
         min=1, max=4, help="Write the features of this stage, not a map.")] = None,
-    tile: Annotated[int, Option(
-        help="Side of a tile, pixels, a multiple of 32.")] = 640,
-    overlap: Annotated[int, Option(
-        help="By how many pixels tiles overlap, a multiple of 32.")] = 128,
     device: OnDevice = "auto",  # where to compute
+    **settings,                 # the fields of PredictConfig
 ):
     "Map a scene larger than memory: georeferenced, ready for a GIS."
     from di3cl.tasks import predict as p
-    given = dict(unit=unit, bands=bands, nodata=nodata, tile=tile, overlap=overlap,
-                 device=device)
+    given = make_predict_config(**_given(config, PredictConfig, settings))
+    given = asdict(given) | dict(device=device)
     also = dict(probabilities=probabilities, vector=vector, picture=picture)
     if not features:
         shares = p.predict(scene, out, model, **given, **also).items()
@@ -304,6 +310,33 @@ def predict(
         n = p.features(scene, out, model, features, **given)
         found = f"{n} features of stage {features}"
     echo(f"done: {out}, {found}")
+
+# %% ../nbs/reference/command.ipynb #709fcd5d
+@app.command()
+@with_settings(PredictConfig)
+def change(
+    before: Annotated[str, Argument(help="A radar image of the first date.")],
+    after: Annotated[str, Argument(
+        help="One of the second date, on the same grid and in the same unit.")],
+    out: Annotated[Path, Argument(
+        metavar="CHANGE.tif", help="The map: 0 unchanged, 1 changed; must not exist.")],
+    weights: Annotated[str, Option(
+        help="Whose features are compared: a .safetensors file, the folder of a run, "
+             "a Hugging Face id; or ratio: the log-ratio of brightness.")],
+    threshold: Annotated[float | None, Option(
+        help="Distance beyond which it is change; by Otsu's rule if left out.")] = None,
+    probabilities: Annotated[Path | None, Option(
+        help="Also write how sure that is, of both classes, a .tif.")] = None,
+    config: File = None,        # settings
+    device: OnDevice = "auto",  # where to compute
+    **settings,                 # the fields of PredictConfig
+):
+    "Map what changed between two dates: georeferenced, ready for a GIS."
+    from di3cl.tasks.change import map_change
+    given = asdict(make_predict_config(**_given(config, PredictConfig, settings)))
+    cut, share = map_change(before, after, out, weights, threshold, probabilities,
+                            device=device, **given)
+    echo(f"done: {out}, {share:.1%} changed, threshold {cut:.4g}")
 
 # %% ../nbs/reference/command.ipynb #19177625
 REMEDIES = {

@@ -7,9 +7,11 @@ from di3cl.cli import *
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -34,10 +36,13 @@ def test_help_needs_no_torch():
 
 
 def test_every_setting_is_an_option():
-    for command, config in (("pretrain", cli.Config), ("finetune", cli.FinetuneConfig)):
+    for command, config in dict(
+        pretrain=cli.Config, finetune=cli.FinetuneConfig, predict=cli.PredictConfig
+    ).items():
         text = CliRunner().invoke(app, [command, "--help"]).stdout
         for f in fields(config):
             assert f"--{f.name.replace('_', '-')}" in text, f.name
+    assert "(640)" in text and "(128)" in text    # what is taken where nothing is said
 
 
 def di3cl(*words):
@@ -67,6 +72,15 @@ def one_line(code_out_err, *words):
         assert w in last or w in err.replace("\n", " "), (w, err)
 
 
+def again(out, new):
+    "Run the command in the first line of a config.toml, in the folder `new`."
+    line = (out / "config.toml").read_text().splitlines()[0]
+    words = shlex.split(line.partition(": ")[2])[1:]
+    words[words.index("NEW")] = new
+    code, stdout, err = di3cl(*words)
+    test_eq(code, 0)
+
+
 def test_an_end_of_file_is_no_ctrl_c():
     with mock.patch("di3cl.store.verify", side_effect=EOFError("no more")):
         with expect_fail(EOFError, contains="no more"):
@@ -89,6 +103,7 @@ def test_every_subcommand_has_help():
         ["probe"],
         ["finetune"],
         ["predict"],
+        ["change"],
     ):
         result = CliRunner().invoke(app, [*words, "--help"])
         test_eq(result.exit_code, 0)
@@ -102,6 +117,7 @@ def test_what_is_declared_can_be_declared_wherever_files_are_read():
         ["probe"],
         ["finetune"],
         ["predict"],
+        ["change"],
         ["tiles", "build"],
     ):
         text = CliRunner().invoke(app, [*command, "--help"]).stdout
@@ -119,6 +135,7 @@ def test_what_is_declared_can_be_declared_wherever_files_are_read():
             "--model",
             "m",
         ],
+        "tasks.change.map_change": ["change", "a", "b", "o", "--weights", "ratio"],
         "sarsense.sources.read_settings": ["tiles", "build", "a", "--out", "o"],
     }.items():
         with mock.patch(f"di3cl.{target}", side_effect=ValueError("enough")) as called:
@@ -183,14 +200,21 @@ def test_bad_input_is_one_line_and_exit_code_2():
 
 
 def test_a_run_from_the_command_line():
+    from di3cl.weights import read_label
+
     out = Path(tempfile.mkdtemp()) / "run"
     small = "--tile 40 --view 32 --pairs 64 --batch 16 --queue-size 64".split()
-    small += "--loss-weights 1 0 0".split()
+    small += "--loss-weights 1 0 0 --seed 3".split()
     code, stdout, err = di3cl("pretrain", "sim", "--out", out, *small)
     test_eq(code, 0)
     assert "weights.safetensors" in stdout
     assert (out / "weights.safetensors").stat().st_size > 1e6
     one_line(di3cl("pretrain", "sim", "--out", out, *small), "holds a run already")
+
+    again(out, out.with_name("again"))
+    first, second = (read_label(out.with_name(name) / "weights.safetensors")
+                     for name in ("run", "again"))
+    test_eq(second, first)                        # with the digest of the tensors
 
 
 def test_a_run_of_two_processes_says_once_that_it_is_done():
@@ -221,6 +245,16 @@ nodata = -9999
         test_eq(run.call_args.kwargs[name], value)
     (folder / "my.toml").write_text("learning_rate = 1\n")
     one_line(di3cl(*words), "my.toml", "learning_rate", "lr")
+    (folder / "map.toml").write_text("tile = 320\nbands = [2, 1]\n")
+    file = folder / "map.toml"
+    words = ["predict", "s.tif", "m.tif", "--model", "m", "--config", file]
+    with mock.patch("di3cl.tasks.predict.predict", return_value={}) as run:
+        test_eq(di3cl(*words, "--overlap", 64)[0], 0)
+    want = dict(tile=320, overlap=64, bands="2,1", unit=None)
+    assert want.items() <= run.call_args.kwargs.items()
+    one_line(di3cl(*words, "--tile", 100), "tile should be a multiple of 32, not 100")
+    (folder / "map.toml").write_text("tiles = 320\n")
+    one_line(di3cl(*words), "map.toml", "no setting tiles; there are tile, overlap")
     (folder / "tune.toml").write_text('decoder = "unet"\n')
     words = ["finetune", "sim", "--task", "water", "--weights", "random", "--out", "x"]
     with mock.patch("di3cl.tasks.finetune.finetune") as run:
@@ -326,7 +360,9 @@ def test_a_model_from_the_command_line_and_what_it_refuses():
 
     missing = "the extra `segment` is not installed"
     pytest.importorskip("segmentation_models_pytorch", reason=missing)
+    import shutil
     import numpy as np
+    from di3cl.tasks.segment import load_model
     from testing import write_raster
 
     top = Path(tempfile.mkdtemp())
@@ -347,6 +383,10 @@ def test_a_model_from_the_command_line_and_what_it_refuses():
     code, out, err = tune("model", "--labels", "50%")
     assert code == 0 and "share of labelled pixels" in out, (out, err)
     assert "boundary f1" in out and (top / "model/model.safetensors").exists()
+    again(top / "model", top / "again")
+    first, second = (load_model(top / name).label for name in ("model", "again"))
+    test_eq(second["sha256"], first["sha256"])     # of the tensors
+    shutil.rmtree(top / "again")
     one_line(tune("model"), "model: exists already")
     one_line(tune("new", "--labels", 99), "labels=99", "only")
     mask = folder / "0_mask.png"
@@ -427,6 +467,93 @@ def test_a_map_from_the_command_line_and_what_it_refuses():
     words = ["--features", 3, "--vector", d / "o.gpkg"]
     one_line(ask(scene, "o.tif", *words), "--features writes no map")
     test_eq(sorted(p.name for p in d.iterdir()), before)
+
+
+def test_a_map_of_change_from_the_command_line():
+    import numpy as np
+    import rasterio
+    from testing import write_scene
+
+    d = Path(tempfile.mkdtemp())
+    before = np.random.default_rng(0).normal(-11, 1, (64, 80)).astype("float32")
+    after = before.copy()
+    after[16:48, 20:60] -= 12
+    dates = [write_scene(d / f"{k}.tif", x) for k, x in enumerate((before, after))]
+    words = ["change", *dates, d / "map.tif", "--weights", "ratio"]
+    one_line(di3cl(*words), "no unit is declared", "--unit")
+    code, out, err = di3cl(*words, "--unit", "db", "--probabilities", d / "sure.tif")
+    assert code == 0 and "% changed, threshold" in out, (out, err)
+    with rasterio.open(d / "map.tif") as f:
+        test_eq((f.shape, f.crs.to_epsg()), (before.shape, 32632))
+        assert f.read(1)[20:44, 24:56].all() and not f.read(1)[:12].any()
+    one_line(di3cl(*words, "--unit", "db"), "map.tif: exists already")
+    other = write_scene(d / "other.tif", after[:60])
+    words = ["change", dates[0], other, d / "o.tif", "--weights", "ratio"]
+    one_line(di3cl(*words, "--unit", "db"), "60 x 80 pixels, not 64 x 80", "warp one")
+
+
+def without_extras(lines):
+    "What the command says to each line where no extra is installed: (code, text)."
+    here = Path.cwd().resolve()
+    root = next(p for p in (here, *here.parents) if (p / "settings.ini").exists())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = {k: v for k, v in project["optional-dependencies"].items() if k != "dev"}
+    needs = (re.match(r"[\w-]+", need)[0] for need in sum(extras.values(), []))
+    code = f"""
+import shlex, sys
+
+class Hidden:
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in {[need.replace("-", "_") for need in needs]}:
+            raise ModuleNotFoundError("hidden " + name, name=name)
+
+sys.meta_path.insert(0, Hidden)
+from di3cl.cli import main
+sys.stderr = sys.stdout
+for line in {lines!r}:
+    sys.argv = ["di3cl", *shlex.split(line)]
+    try:
+        main()
+    except SystemExit as e:
+        print("=>", e.code)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code],
+                          capture_output=True, text=True)
+    said = re.findall(r"(.*?)=> (\d+)\n", done.stdout, re.S)
+    assert len(said) == len(lines), done.stdout + done.stderr
+    return [(int(code), text) for text, code in said]
+
+
+def test_what_needs_an_extra_names_it_and_the_rest_works():
+    import numpy as np
+    from testing import write_scene
+
+    d = Path(tempfile.mkdtemp())
+    x = np.random.default_rng(0).normal(-11, 4, (64, 96)).astype("float32")
+    scene = write_scene(d / "scene.tif", x, names=("VV",), tags=dict(unit="db"))
+    small = "--tile 40 --view 32 --pairs 32 --batch 16 --queue-size 64 --device cpu"
+    task = "--task water --size 32 --labels 8 --device cpu"
+    works = (
+        f"pretrain sim --out {d}/run {small}",
+        f"probe {d}/run sim {task}",
+        f"predict {scene} {d}/f.tif --model {d}/run --features 1 --device cpu",
+        f"change {scene} {scene} {d}/c.tif --weights {d}/run --device cpu",
+    )
+    named = {
+        "segment": f"finetune sim --weights random --out {d}/new {task} --crop 32",
+        "store": f"tiles build {scene} --size 32 --workers 1 --out {d}/new",
+        "hub": f"probe nobody/nothing sim {task}",
+        "tensorboard": f"pretrain sim --out {d}/new --log tensorboard {small}",
+        "wandb": f"pretrain sim --out {d}/new --log wandb {small}",
+    }
+    said = without_extras([*works, *named.values()])
+    test_eq([code for code, _ in said[:len(works)]], [0] * len(works))
+    for (extra, line), (code, text) in zip(named.items(), said[len(works):]):
+        last = text.splitlines()[-1]
+        assert code == 2 and f"pip install 'di3cl[{extra}]'" in last, (line, text)
+        assert "Traceback" not in text
+    test_eq({p.name for p in d.iterdir()} - {"scene.tif", "run"},
+            {"f.tif", "c.tif", "c.tif.aux.xml"})
 
 
 def test_a_full_disk_stops_a_map_in_one_line_and_leaves_nothing():
