@@ -162,7 +162,7 @@ def run_job(job,     # a Job
 
     Safe to run twice, or on two machines: the bytes are equal."""
     cuts, skipped, path = [], {}, ""
-    with rasterio.Env(GDAL_CACHEMAX=64):                # MB; each block is needed once
+    with rasterio.Env(GDAL_CACHEMAX=64 * 2**20):    # bytes; each block is needed once
         for header, window in job.work:
             try:
                 if header.path != path:

@@ -61,7 +61,7 @@ def read_style(path):          # a map that `di3cl predict` wrote
 
 # %% ../../nbs/library/tasks/geotiff.ipynb #7d648d74
 BLOCK = 512        # side of a block, pixels
-CACHE = 64         # what GDAL may hold, MB
+CACHE = 64 * 2**20    # what GDAL may hold, bytes: 64 of them make it crawl
 
 
 @contextmanager
