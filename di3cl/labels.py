@@ -13,6 +13,7 @@ __all__ = ['IGNORE', 'TASKS', 'Task', 'find_pairs', 'Legend', 'read_legend',
 
 # %% ../nbs/library/data/labels.ipynb #9bdc87d7
 import csv
+import hashlib
 import os
 import re
 from collections import Counter
@@ -269,22 +270,27 @@ class PairReader:
             out[own & (raw == value)] = self.legend.index[value]
         return torch.from_numpy(out)
 
-    def _mask(self, k, window, classes):
-        "As `read_mask` has it."
-        return read_mask(self.pairs[k][1], window, classes)
+# %% ../nbs/library/data/labels.ipynb #9527a808
+@patch
+def _mask(self: PairReader, k, window, classes):
+    "As `read_mask` has it."
+    return read_mask(self.pairs[k][1], window, classes)
 
-    def _image(self, k, window):
-        "The `SarImage` of a window."
-        return read_sar(self.pairs[k][0], window, **self.declared)
+@patch
+def _image(self: PairReader, k, window):
+    "The `SarImage` of a window."
+    return read_sar(self.pairs[k][0], window, **self.declared)
 
-    def _header(self, k):
-        "The `Header` of the image; raise if its mask does not lie on it."
-        return check_same_grid(*self.pairs[k][:2])
+@patch
+def _header(self: PairReader, k):
+    "The `Header` of the image; raise if its mask does not lie on it."
+    return check_same_grid(*self.pairs[k][:2])
 
-    def _contents(self, k, folder):
-        "[(place below the folder, hash of the content)]."
-        return [(path.relative_to(folder), content_hash(path))
-                for path in self.pairs[k][:2]]
+@patch
+def _contents(self: PairReader, k, folder):
+    "[(place below the folder, hash of the content)]."
+    return [(path.relative_to(folder), content_hash(path))
+            for path in self.pairs[k][:2]]
 
 # %% ../nbs/library/data/labels.ipynb #e780188e
 @patch
@@ -629,28 +635,34 @@ class SampleReader(PairReader):
         if mask.shape != valid.shape:
             raise UnitError(f"{name}: its mask is {mask.shape}, its image "
                             f"{tuple(valid.shape)}")
-        self.hashes[k] = short_hash(data.numpy().tobytes(), mask.tobytes())
+        content = data.numpy().tobytes() + mask.tobytes()
+        self.hashes[k] = hashlib.sha256(content).hexdigest()
         return data, valid, mask
 
-    def _header(self, k):
-        return Header(*self._sample(k)[1].shape)
+# %% ../nbs/library/data/labels.ipynb #d752a235
+@patch
+def _header(self: SampleReader, k):
+    return Header(*self._sample(k)[1].shape)
 
-    def _mask(self, k, window, classes):
-        y, x, h, w = window
-        raw = self._sample(k)[2][y:y + h, x:x + w]
-        return raw, np.isfinite(raw)
+@patch
+def _mask(self: SampleReader, k, window, classes):
+    y, x, h, w = window
+    raw = self._sample(k)[2][y:y + h, x:x + w]
+    return raw, np.isfinite(raw)
 
-    def _image(self, k, window):
-        y, x, h, w = window
-        data, valid = (part[..., y:y + h, x:x + w] for part in self._sample(k)[:2])
-        if not valid.any():
-            raise NoDataError(f"{self.pairs[k][0]}: nothing is valid in {window}")
-        samples = self.pairs[k][3]
-        return SarImage(data, samples.unit, valid, None, Affine.identity(),
-                        str(self.pairs[k][0]), samples.dtype)
+@patch
+def _image(self: SampleReader, k, window):
+    y, x, h, w = window
+    data, valid = (part[..., y:y + h, x:x + w] for part in self._sample(k)[:2])
+    if not valid.any():
+        raise NoDataError(f"{self.pairs[k][0]}: nothing is valid in {window}")
+    samples = self.pairs[k][3]
+    return SarImage(data, samples.unit, valid, None, Affine.identity(),
+                    str(self.pairs[k][0]), samples.dtype)
 
-    def _contents(self, k, folder):
-        return [self.hashes[k]]
+@patch
+def _contents(self: SampleReader, k, folder):
+    return [self.hashes[k]]
 
 # %% ../nbs/library/data/labels.ipynb #2ec849bf
 def _dataset_labels(data, task, size, legend, **declared):
@@ -671,16 +683,16 @@ def _layout_labels(layout, folder, task, size, **declared):
     "What a public set says of this task, in the parts that its publisher made."
     said, rows = layout.declare(**declared), layout.legend.get(task.name)
     if rows is None:
-        raise SarError(f"{folder}: {layout.about}: has no masks for {task.name}; it "
+        raise SarError(f"{folder}: {layout.title} has no masks for {task.name}; it "
                        f"has some for {', '.join(layout.legend) or 'no task'}")
     scenes = [s for s in layout.scenes(folder) if s.mask and s.mask.exists()]
-    parts = {s.part for s in scenes}
-    if len(parts) > 1:      # what is in no list was left out of them on purpose
+    parts = sorted({s.part for s in scenes} - {""})
+    if parts:               # what is in no list was left out of them on purpose
         scenes = [s for s in scenes if s.part]
-    if not parts & {"train", ""}:
+    if "train" not in (parts or ["train"]) or not scenes:
         raise SarError(f"{folder}: no image with a mask to learn from, only of "
-                       f"{' and '.join(sorted(parts)) or 'no part'}")
-    legend = make_legend(_as_rows(rows), task, layout.about)
+                       f"{' and '.join(parts) or 'no part'}")
+    legend = make_legend(_as_rows(rows), task, layout.title)
     pairs = [(*s.paths, s.mask, s.part) for s in scenes]
     reader = PairReader(pairs, size, legend, said.unit, said.bands, said.nodata)
     reader.names = said.names

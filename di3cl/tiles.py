@@ -384,6 +384,7 @@ class Samples:
     def __len__(self):
         return len(self.dataset)
 
+# %% ../nbs/library/data/tiles.ipynb #59ff96e9
 def _numbers(bands, name):
     "Numbers of channels, as people write them; None for all."
     if bands is None:
@@ -435,6 +436,7 @@ def read(self: Samples,
     self._check(x, valid, where)
     return x, valid, sample
 
+# %% ../nbs/library/data/tiles.ipynb #66c09dc1
 @patch
 def _sample(self: Samples, i):
     "The dict; whatever is raised on the way there becomes one line."
@@ -515,6 +517,7 @@ def _content(self: DatasetTiles, i):
     found = self._read(i)
     return found and hashlib.sha256(found[0].numpy().tobytes()).hexdigest()
 
+# %% ../nbs/library/data/tiles.ipynb #5fe2b266
 @patch
 def _read(self: DatasetTiles, i):
     "(data, valid) of sample `i`; None if it is damaged, too small, or holds nothing."
@@ -533,6 +536,7 @@ def _read(self: DatasetTiles, i):
     except SarError as why:
         self._skip(i, why)
 
+# %% ../nbs/library/data/tiles.ipynb #03be181f
 @patch
 def _tile(self: DatasetTiles, i, epoch):
     "The tile of sample `i` in an epoch, or of one that stands in; and which it is."
@@ -575,6 +579,11 @@ class Layout:
         default_factory=dict)   # by part: a text file that names its images
     unmistakable: bool = False  # files named so are of this set, and no other
 
+    @property
+    def title(self):
+        "The name of the set, for messages."
+        return self.about.split(":")[0]
+
     @model_validator(mode="after")
     def _check_words(self):
         "Raise if a mask is to be found by a word that images do not have."
@@ -585,6 +594,7 @@ class Layout:
             raise ValueError("channels must say which files {pol} stands for")
         return self
 
+# %% ../nbs/library/data/tiles.ipynb #83e46a9a
 READY = ("bigearthnet", "dfc2020", "mmflood", "openearthmap_sar", "s1grd", "s1safe",
          "sen1floods11", "spacenet6", "ssl4eo")     # files in di3cl/layouts
 
@@ -645,6 +655,7 @@ class LaidOut(NamedTuple):
     mask: Path      # where its mask would be; None: there are none
     part: str       # train, val, test, or empty where that is not said
 
+# %% ../nbs/library/data/tiles.ipynb #cce503b3
 @patch
 def scenes(self: Layout,
            folder):   # that holds the set
@@ -657,7 +668,7 @@ def scenes(self: Layout,
     whole = {words: paths for words, paths in found.items() if {*wanted} <= {*paths}}
     if not whole:
         raise SarError(f"{folder}: no image lies there as {self.images}, where "
-                       f"{self.about} has them: give the folder that holds the set")
+                       f"{self.title} has them: give the folder that holds the set")
     if short := len(found) - len(whole):
         LOG.warning(f"{folder}: {short} scenes are left out, for each needs a file for "
                     f"{', '.join(wanted)}")
@@ -665,6 +676,7 @@ def scenes(self: Layout,
     return [self._scene(folder, dict(words), [paths[pol] for pol in wanted], parts)
             for words, paths in whole.items()]
 
+# %% ../nbs/library/data/tiles.ipynb #583290cd
 @patch
 def _scene(self: Layout, folder, words, paths, parts):
     "The `LaidOut` of these files."
@@ -700,10 +712,10 @@ def declare(self: Layout,
             nodata=None):   # as well
     "What the user says, and otherwise the publisher; raise where they disagree."
     if unit not in (None, self.unit or unit):
-        raise UnitError(f"{self.about}: its unit is {self.unit}, not {unit}: leave the "
+        raise UnitError(f"{self.title}: its unit is {self.unit}, not {unit}: leave the "
                         "unit out")
     if not (unit or self.unit):
-        raise UnitError(f"{self.about}: what its numbers are could not be confirmed. "
+        raise UnitError(f"{self.title}: what its numbers are could not be confirmed. "
                         f"Declare it: unit, one of {', '.join(UNITS)}; on the command "
                         "line, --unit")
     nodata = self.nodata if nodata is None else nodata
@@ -713,12 +725,13 @@ def declare(self: Layout,
     known |= {str(k): k for k in known.values()}
     wanted = self.channels if bands is None else _listed(bands)
     if strange := {*wanted} - {*known}:
-        raise UnitError(f"{self.about}: has no band {', '.join(sorted(strange))}; it "
+        raise UnitError(f"{self.title}: has no band {', '.join(sorted(strange))}; it "
                         f"has {', '.join(self.channels)}")
     numbers = [known[name] for name in wanted]
     names = tuple(self.channels[k - 1] for k in numbers)
     return Declared(unit or self.unit, numbers, names, nodata)
 
+# %% ../nbs/library/data/tiles.ipynb #8bf02f9e
 class LayoutImages:
     "The images of a set as a dataset, NaN where they have no data."
 

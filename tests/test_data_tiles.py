@@ -392,9 +392,9 @@ def test_a_dataset_says_no_unit_and_nothing_is_guessed():
     for data, kw, why in (
         (Chips(), {}, "Chips: a dataset cannot say what its numbers are: pass unit="),
         (Chips(), dict(unit="dB"), "unknown unit 'dB'"),
-        (Chips(), dict(unit="intensity"), "Chips, sample 0: 1920 valid values are negat"),
+        (Chips(), dict(unit="intensity"), "sample 0: 1920 valid values are negative"),
         (Chips(), dict(unit="db", bands="VV"), "no names: give their numbers"),
-        (Chips(), dict(unit="db", bands=[1, 3]), "sample 0: has 2 channels, and no num"),
+        (Chips(), dict(unit="db", bands=[1, 3]), "sample 0: has 2 channels, and no"),
         (Chips(0), dict(unit="db"), "has no length, or no sample"),
         (iter([]), dict(unit="db"), "has no length, or no sample"),
         (Chips(), dict(unit="db", size=128), "40 x 48 pixels, but 128 are needed")):
@@ -458,7 +458,8 @@ def test_a_dataset_is_fingerprinted_by_what_it_gives():
 
 def test_a_dataset_of_torchgeo_is_a_source():
     import pytest
-    torchgeo = pytest.importorskip("torchgeo.datasets", reason="torchgeo is not installed")
+    missing = "torchgeo is not installed"
+    torchgeo = pytest.importorskip("torchgeo.datasets", reason=missing)
     class Radar(Chips, torchgeo.NonGeoDataset):
         "A data set of torchgeo's own class."
 
@@ -473,7 +474,8 @@ def test_a_pattern_is_read_as_a_shell_reads_it():
     for path in ("S1Hand/x_S1Weak.tif", "S2Hand/x_S2Hand.tif", "S1Hand/b/x_S1Hand.tif",
                  "xS1Hand/x_S1Hand.tif", "S1Hand/x_S1Hand.tif.xml"):
         test_is(layout.match(path), None)
-    test_eq(read_layout("s1safe").match("m/s1a-iw-grd-vh-2020-1-2-002.tiff")["pol"], "VH")
+    safe = "m/s1a-iw-grd-vh-2020-1-2-002.tiff"
+    test_eq(read_layout("s1safe").match(safe)["pol"], "VH")
     pols = "S1B_IW_GRDH_1SDV_20210101T000000_024968_1234.tif"
     test_eq(read_layout("s1grd").match(pols)["pols"], "DV")
 
@@ -529,8 +531,8 @@ def test_every_ready_layout_reads_a_mock_of_its_set():
     made = {name: write_set(Path(tempfile.mkdtemp()), name) for name in SETS}
     for name, unit, names, n in (
         ("bigearthnet", "db", ("VV", "VH"), 2), ("ssl4eo", "db", ("VV", "VH"), 2),
-        ("sen1floods11", "db", ("VV", "VH"), 3), ("mmflood", "intensity", ("VV", "VH"), 2),
-        ("dfc2020", "db", ("VV", "VH"), 3),
+        ("sen1floods11", "db", ("VV", "VH"), 3), ("dfc2020", "db", ("VV", "VH"), 3),
+        ("mmflood", "intensity", ("VV", "VH"), 2),
         ("openearthmap_sar", "digital", None, 2),
         ("spacenet6", "digital", ("HH", "HV", "VH", "VV"), 2)):
         said = dict(unit="digital") if name == "spacenet6" else {}
@@ -573,14 +575,14 @@ def test_nothing_of_a_set_is_guessed():
 
     for data, kw, why in (
         (f"spacenet6:{ships}", {}, "could not be confirmed. Declare it: unit, one of"),
-        (f"sen1floods11:{floods}", dict(unit="intensity"), "its unit is db, not intensity"),
+        (f"sen1floods11:{floods}", dict(unit="intensity"), "its unit is db, not"),
         (f"sen1floods11:{floods}", dict(bands="HH"), "has no band HH; it has VV, VH"),
-        (f"mmflood:{floods}", {}, "no image lies there as EMSR{event}/s1_raw/{tile}.tif"),
+        (f"mmflood:{floods}", {}, "no image lies there as EMSR{event}/s1_raw"),
         ("mmflood:/nowhere", {}, "/nowhere: this folder cannot be read"),
-        (f"mmfloods:{floods}", {}, "there is no layout 'mmfloods'; there are bigearthnet"),
+        (f"mmfloods:{floods}", {}, "there is no layout 'mmfloods'; there are"),
         (with_own("unit = 'dB'"), {}, "own.toml: no layout (unit should be"),
         (with_own("bands = ['VV']"), {}, "no layout (there is no setting bands; there"),
-        (with_own("masks = '{id}.tif'"), {}, "no layout (masks has id, which images has"),
+        (with_own("masks = '{id}.tif'"), {}, "no layout (masks has id, which"),
         (f"none.toml:{floods}", {}, "none.toml: no layout ([Errno 2]")):
         with expect_fail(SarError, contains=why):
             open_tiles(data, 32, **kw)

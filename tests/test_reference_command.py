@@ -273,9 +273,9 @@ def test_a_public_set_is_named_before_its_folder():
     folder = Path(tempfile.mkdtemp())
     floods = write_set(folder / "floods", "sen1floods11")
     ships = write_set(folder / "ships", "spacenet6")
-    small = "--tile 40 --view 32 --pairs 4 --batch 2 --queue-size 4 --device cpu".split()
-    code, out, err = di3cl("pretrain", f"sen1floods11:{floods}", "--out", folder / "run",
-                           *small)
+    small = "--tile 40 --view 32 --pairs 4 --batch 2 --queue-size 4".split()
+    words = ["pretrain", f"sen1floods11:{floods}", "--out", folder / "run", *small]
+    code, out, err = di3cl(*words)
     assert code == 0 and (folder / "run/weights.safetensors").exists(), err
     words = ["pretrain", f"spacenet6:{ships}", "--out", folder / "no", *small]
     one_line(di3cl(*words), "could not be confirmed", "--unit")

@@ -317,7 +317,8 @@ def test_a_stac_item_collection_is_a_source():
                                {"constellation": "sentinel-1"})
             for name in ("vh", "vv", "thumbnail"):
                 more = {"raster:bands" if version == "1.0.0" else "bands": [band]}
-                item.add_asset(name, pystac.Asset(href.format(k, name), extra_fields=more))
+                asset = pystac.Asset(href.format(k, name), extra_fields=more)
+                item.add_asset(name, asset)
                 write_scene(folder / f"{k}/{name}.tif", noise())
             items.items.append(item)
         items.save_object(str(folder / "items.json"))
@@ -327,11 +328,12 @@ def test_a_stac_item_collection_is_a_source():
     scenes, source = find_scenes(collection(unit="dB", nodata=-9999))
     test_eq((source.unit, source.nodata, source.sensor), ("db", -9999, "sentinel-1"))
     test_eq([scene.names for scene in scenes], [(("VV",), ("VH",))] * 2)
-    test_eq([Path(p) for p in scenes[1].paths], [folder / "1/vv.tif", folder / "1/vh.tif"])
+    test_eq([Path(p) for p in scenes[1].paths],
+            [folder / "1/vv.tif", folder / "1/vh.tif"])
     header = read_scene_header(scenes[0], source, ("VH",))
     test_eq((header.names, header.reads), (("VH",), [(scenes[0].paths[1], [1])]))
     local = find_scenes(collection(href=str(folder / "{}/{}.tif")))
-    test_eq((local[0], local[1].unit, local[1].nodata), (scenes, "", None))   # to be asked
+    test_eq((local[0], local[1].unit, local[1].nodata), (scenes, "", None))
     new = find_scenes(collection(version="1.1.0", unit="intensity", nodata="nan"))[1]
     test_eq((new.unit, new.nodata), ("intensity", None))
 

@@ -412,7 +412,7 @@ def stac_scenes(source):   # a Source, whose path is a STAC item collection
     sensor = source.sensor or ", ".join(sorted(sensors))
     return scenes, replace(source, sensor=sensor, **facts)
 
-
+# %% ../../nbs/library/sarsense/sources.ipynb #30b87c27
 def _read_items(path):
     "Return the items of a STAC item collection."
     try:
