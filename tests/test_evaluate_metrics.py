@@ -433,6 +433,70 @@ def test_boundary_f1_agrees_with_a_naive_one():
         test_close(boundary_f1(truth, prediction, tolerance), want, eps=1e-9)
 
 
+def test_average_precision_by_hand():
+    truth = torch.tensor([[0.0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]])
+    shift = torch.tensor([3.0, 0, 3, 0])        # IoU (9 - 3) / (9 + 3): just a hit
+    boxes = torch.stack([truth[0] + shift, truth[0], truth[1] + 1.01 * shift, truth[2]])
+    found = dict(boxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7, 0.6]))
+    match = match_boxes(found, truth)
+    test_eq(match.hits.tolist(), [True, False, False, True])    # one ship, one hit
+    test_close(average_precision([match]), (1 + 2 / 4) / 3, eps=1e-12)
+    test_eq(match_boxes(found, truth, 0.9).hits.tolist(), [False, True, False, True])
+    turned = dict(boxes=boxes.flip(0), scores=found["scores"].flip(0))
+    test_eq(match_boxes(turned, truth).hits.tolist(), [True, False, False, True])
+    perfect = match_boxes(dict(boxes=truth, scores=torch.ones(3)), truth)
+    test_eq(average_precision([perfect]), 1)
+    nothing = match_boxes(dict(boxes=truth[:0], scores=torch.ones(0)), truth)
+    test_eq(average_precision([nothing]), 0)
+    test_eq(average_precision([perfect, nothing]), 0.5)
+    empty = match_boxes(found, truth[:0])       # false alarms on an image without a ship
+    test_eq(empty.hits.any(), False)
+    assert np.isnan(average_precision([empty]))
+    test_eq(average_precision([perfect, empty]), 1)      # they come after all hits
+
+
+def test_average_precision_agrees_with_a_naive_one():
+    def iou(a, b):
+        "Intersection over union of two boxes."
+        w, h = (max(0, min(a[k + 2], b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
+        area = sum((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
+        return w * h / (area - w * h)
+
+
+    def naive(images):
+        "Mean over the recalls 1/T, 2/T, ... of the best precision at it or more."
+        told = []
+        for found, truth in images:
+            free = set(range(len(truth)))
+            boxes = zip(found["scores"].tolist(), found["boxes"].tolist())
+            for s, box in sorted(boxes, key=lambda b: -b[0]):
+                near = [(iou(box, truth[j]), j) for j in free]
+                best = max(near, default=(0, None))
+                free -= {best[1]} if best[0] >= 0.5 else set()
+                told.append((s, best[0] >= 0.5))
+        T, curve, hit = sum(len(t) for _, t in images), [], 0
+        for k, (_, right) in enumerate(sorted(told, key=lambda t: -t[0]), 1):
+            hit += right
+            curve.append((hit, hit / k))
+        at = [max((p for h, p in curve if h >= k), default=0) for k in range(1, T + 1)]
+        return sum(at) / T
+
+
+    g = seeded(5)
+    for _ in range(20):
+        images = []
+        for k in range(4):
+            corner = 30 * torch.rand(k, 2, generator=g)
+            truth = torch.cat([corner, corner + 4 + 8 * torch.rand(k, 2, generator=g)], 1)
+            noise = torch.randn(3, k, 4, generator=g)
+            boxes = (truth + noise).flatten(0, 1)
+            scores = torch.rand(len(boxes), generator=g)
+            images.append((dict(boxes=boxes, scores=scores), truth))
+        value = average_precision([match_boxes(f, t) for f, t in images])
+        test_close(value, naive([(f, t.tolist()) for f, t in images]), eps=1e-9)
+        assert 0.1 < value <= 1
+
+
 def test_bootstrap_covers_as_promised():
     rng = np.random.default_rng(0)
     samples = torch.from_numpy(rng.exponential(1, (250, 50)))  # a skewed law of mean 1

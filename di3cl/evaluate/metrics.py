@@ -8,8 +8,8 @@ Docs: https://di3cl.github.io/di3cl/library/evaluate/metrics.html.md"""
 __all__ = ['tile_confusions', 'confusion_matrix', 'segmentation_report',
            'show_confusion', 'dilate', 'MatchScores', 'buffered_counts', 'match_scores',
            'buffered_scores', 'connectivity_counts', 'connectivity', 'boundary_map',
-           'boundary_counts', 'boundary_f1', 'Interval', 'bootstrap_interval',
-           'bootstrap_gain']
+           'boundary_counts', 'boundary_f1', 'BoxMatches', 'match_boxes',
+           'average_precision', 'Interval', 'bootstrap_interval', 'bootstrap_gain']
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #0349eb36
 from collections import Counter
@@ -23,6 +23,7 @@ from scipy import ndimage
 from skimage.morphology import isotropic_dilation
 from sklearn.metrics import ConfusionMatrixDisplay
 from torch.nn import functional as F
+from torchvision.ops import box_iou
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #c208e040
 def _labels(x, name):
@@ -308,6 +309,42 @@ def boundary_f1(
 ):
     "F1 of boundaries matched within `tolerance`, all tiles together; NaN without any."
     return match_scores(boundary_counts(truth, prediction, tolerance, ignore)).f1
+
+# %% ../../nbs/library/evaluate/metrics.ipynb #087b7d3d
+class BoxMatches(NamedTuple):
+    "The boxes found on one image, matched with the truth."
+    scores: torch.Tensor   # (K,)
+    hits: torch.Tensor     # (K,) bool
+    truths: int            # how many there are to find
+
+
+def match_boxes(
+    found,     # dict of boxes (K, 4) and scores (K,), as torchvision's detectors give
+    truth,     # (T, 4) the true boxes
+    iou=0.5,   # from which on a box is a hit
+):
+    "Match the boxes of one image, best score first, each true box once: `BoxMatches`."
+    overlap = box_iou(found["boxes"], truth)
+    hits = torch.zeros(len(overlap), dtype=torch.bool)
+    for k in found["scores"].argsort(descending=True, stable=True):
+        if len(truth) and overlap[k].max() >= iou:
+            hits[k] = True
+            overlap[:, overlap[k].argmax()] = -1         # it is taken
+    return BoxMatches(found["scores"].cpu(), hits, len(truth))
+
+# %% ../../nbs/library/evaluate/metrics.ipynb #697ef822
+def average_precision(
+    images,   # `BoxMatches` of each
+):
+    "Area under precision over recall, all images together; NaN without a true box."
+    scores, hits, truths = zip(*images)
+    if not sum(truths):
+        return float("nan")
+    order = torch.cat(scores).argsort(descending=True, stable=True)
+    hits = torch.cat(hits)[order].double()
+    precision = hits.cumsum(0) / torch.arange(1, len(hits) + 1)
+    best = precision.flip(0).cummax(0).values.flip(0)    # at this recall or more
+    return float((best * hits).sum() / sum(truths))
 
 # %% ../../nbs/library/evaluate/metrics.ipynb #b3a8be8a
 class Interval(NamedTuple):
