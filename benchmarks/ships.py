@@ -187,8 +187,9 @@ def score(args, parts):
     source = dict(file=args.weights.name, sha256=read_label(args.weights)["sha256"])
     counts = {part: dict(images=len(ships), ships=sum(len(b) for _, b in ships))
               for part, ships in parts.items()}
-    out = dict(command="python benchmarks/ships.py train, score", rows=rows, parts=counts, steps=STEPS, batch=BATCH, crop=CROP, lrs=LRS,
-               grid=GRID, weights=source, machine=platform.machine(),
+    out = dict(command="python benchmarks/ships.py train; ... score", rows=rows,
+               parts=counts, steps=STEPS, batch=BATCH, crop=CROP, lrs=LRS, grid=GRID,
+               weights=source, machine=platform.machine(),
                torch=torch.__version__, di3cl=di3cl.__version__)
     text = json.dumps(out, indent=1) + "\n"
     write_atomic(ROOT / "benchmarks/results/ships.json", text.encode())
