@@ -449,7 +449,7 @@ def test_average_precision_by_hand():
     nothing = match_boxes(dict(boxes=truth[:0], scores=torch.ones(0)), truth)
     test_eq(average_precision([nothing]), 0)
     test_eq(average_precision([perfect, nothing]), 0.5)
-    empty = match_boxes(found, truth[:0])       # false alarms on an image without a ship
+    empty = match_boxes(found, truth[:0])      # false alarms where there is no ship
     test_eq(empty.hits.any(), False)
     assert np.isnan(average_precision([empty]))
     test_eq(average_precision([perfect, empty]), 1)      # they come after all hits
@@ -487,7 +487,8 @@ def test_average_precision_agrees_with_a_naive_one():
         images = []
         for k in range(4):
             corner = 30 * torch.rand(k, 2, generator=g)
-            truth = torch.cat([corner, corner + 4 + 8 * torch.rand(k, 2, generator=g)], 1)
+            sides = 4 + 8 * torch.rand(k, 2, generator=g)
+            truth = torch.cat([corner, corner + sides], 1)
             noise = torch.randn(3, k, 4, generator=g)
             boxes = (truth + noise).flatten(0, 1)
             scores = torch.rand(len(boxes), generator=g)

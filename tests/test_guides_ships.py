@@ -24,6 +24,18 @@ ROOT = next(
 SEA = Preprocess("db", (-17,), (5,), (-35, 5), ("VV",))
 
 
+def bright_ships(n, size=96):
+    "Make dark seas with two bright ships on each: images in dB, and their boxes."
+    g = torch.Generator().manual_seed(n)
+    power, boxes = torch.full((n, 1, size, size), 0.01), []
+    for sea in power[:, 0]:
+        x, y = torch.randint(4, size - 40, (2,), generator=g).tolist()
+        sea[y:y + 24, x:x + 12], sea[y + 4:y + 12, x + 18:x + 34] = 1, 1
+        ships = [[x, y, x + 12, y + 24], [x + 18, y + 4, x + 34, y + 12]]
+        boxes.append(torch.tensor(ships).float())
+    return to_unit(speckle(power, 4, g), "intensity", "db"), boxes
+
+
 def small_detector(seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -31,28 +43,10 @@ def small_detector(seed=0):
         return Detector(as_backbone((encoder, SEA), 32))
 
 
-def test_boxes_hold_their_ships():
-    from di3cl.scenes import scene_keys
-    from di3cl.tasks.detect import _hulls
-
-    hull, boxes = _hulls(scene_keys(0, 7000, 6), 128, 4)
-    for ship, (x0, y0, x1, y1) in zip(hull.flatten(0, 1), boxes.flatten(0, 1)):
-        rows, columns = (ship.any(k).nonzero() for k in (1, 0))
-        mask = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        test_close(torch.stack(mask), torch.stack([x0, y0, x1, y1]), eps=1.01)
-        assert x0 <= mask[0] + 0.5 and mask[2] - 0.5 <= x1     # pixel centres lie inside
-    seen = ship_scenes(6, 7000)
-    test_eq(seen.image, ship_scenes(6, 7000).image)
-    test_eq(seen.image.shape, (6, 1, 128, 128))
-    assert 0 < sum(map(len, seen.boxes)) < 24
-    for image, found in zip(seen.image, seen.boxes):
-        for x0, y0, x1, y1 in found.round().long().tolist():
-            assert image[0, y0:y1, x0:x1].max() > image.median() + 6
-
-
 def test_cfar_keeps_its_promise():
     for looks, rate in ((1, 1e-2), (4, 1e-3), (2.5, 1e-2)):
-        x = speckle(torch.full((400, 400), 0.03), looks, torch.Generator().manual_seed(1))
+        g = torch.Generator().manual_seed(1)
+        x = speckle(torch.full((400, 400), 0.03), looks, g)
         alarms = int((cfar(x, looks, 3, 8, rate) > 1).sum())
         want = rate * x.numel()
         assert abs(alarms - want) < 5 * want**0.5, (looks, alarms, want)
@@ -74,7 +68,7 @@ def test_cfar_keeps_its_promise():
 
 def test_units_are_a_contract_here_too():
     detector = small_detector().eval()
-    seen = ship_scenes(1, 7000, 96).image[0]
+    seen = bright_ships(1)[0][0]
     with expect_fail(SarError, contains='to_unit(x, "intensity", "db")'):
         detector([to_unit(seen, "db", "intensity")], "intensity")
     with expect_fail(SarError, contains="digital"):
@@ -86,7 +80,7 @@ def test_units_are_a_contract_here_too():
     with torch.no_grad():
         found = detector([seen, seen[:, :40, :70]], "db")
     fed, = heard
-    test_eq(fed[0], SEA(seen, "db"))              # neither stretched nor scaled, once more
+    test_eq(fed[0], SEA(seen, "db"))              # neither stretched nor scaled
     test_eq(fed[1, :, :40, :70], SEA(seen, "db")[:, :40, :70])
     test_eq((fed[1, :, 40:].abs().max(), fed[1, :, :, 70:].abs().max()), (0, 0))
     assert len(found[1]["boxes"]) and found[1]["boxes"][:, 2].max() <= 70
@@ -114,7 +108,7 @@ def test_crops_keep_boxes_on_their_ships():
     for _ in range(40):
         crop, inside = cut_crop(image, boxes, 64, g)
         test_eq(crop.shape, (1, 64, 64))
-        assert len(inside)                            # there is always one to learn from
+        assert len(inside)                      # there is always one to learn from
         ships = torch.zeros(64, 64)
         for x0, y0, x1, y1 in inside.long().tolist():
             ships[y0:y1, x0:x1] = 1
@@ -126,7 +120,7 @@ def test_crops_keep_boxes_on_their_ships():
 
 def test_a_detector_comes_back_from_its_file():
     detector = small_detector().eval()
-    seen = ship_scenes(1, 7000, 96).image
+    seen = bright_ships(1)[0]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ships.safetensors"
         save_detector(detector, file, data="here")
@@ -144,24 +138,44 @@ def test_a_detector_comes_back_from_its_file():
 
 
 def test_a_detector_learns_what_it_is_shown():
-    sea = ship_scenes(2, 7010, 96)
+    images, boxes = bright_ships(2)
     detector = small_detector()
     before = [p.clone() for p in detector.parameters()]
-    train_detector(detector, sea.image, sea.boxes, "db", steps=60, batch=2, lr=3e-3)
+    train_detector(detector, images, boxes, "db", steps=60, batch=2, lr=3e-3)
     assert not any(torch.equal(a, b) for a, b in zip(before, detector.parameters()))
     with torch.no_grad():
-        found = detector([*sea.image], "db")
+        found = detector([*images], "db")
     untrained = small_detector().eval()
     with torch.no_grad():
-        chance = untrained([*sea.image], "db")
-    learned, luck = (average_precision([match_boxes(f, t) for f, t in zip(x, sea.boxes)])
-                     for x in (found, chance))
+        chance = untrained([*images], "db")
+    learned, luck = (
+        average_precision([match_boxes(f, t) for f, t in zip(x, boxes)])
+        for x in (found, chance))
     assert learned > 0.3 > luck + 0.2, (learned, luck)
     again = small_detector()
-    train_detector(again, sea.image, sea.boxes, "db", steps=1, batch=2)
+    train_detector(again, images, boxes, "db", steps=1, batch=2)
     twin = small_detector()
-    train_detector(twin, sea.image, sea.boxes, "db", steps=1, batch=2)
+    train_detector(twin, images, boxes, "db", steps=1, batch=2)
     for a, b in zip(again.parameters(), twin.parameters()):
         assert torch.equal(a, b)                            # the seed decides
     with expect_fail(SarError, contains="lower lr"):
-        train_detector(twin, sea.image, sea.boxes, "db", steps=9, batch=2, lr=1e9)
+        train_detector(twin, images, boxes, "db", steps=9, batch=2, lr=1e9)
+
+
+def test_the_words_on_real_pictures_are_those_of_the_file():
+    result = json.loads((ROOT / "benchmarks/results/ships.json").read_text())
+    cells = json.loads((ROOT / "nbs/guides/ships.ipynb").read_text())["cells"]
+    texts = ("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    prose = "\n".join(texts)
+    told = prose[prose.index("## On real pictures"):prose.index("## Keep it")]
+    rows = {(r["arm"], r["labels"]): r for r in result["rows"]}
+    for labels in (8, 64):
+        threshold, random, released = (
+            "{:.2f}".format(rows[arm, labels]["ap50"][0])
+            for arm in ("CFAR", "random", "released"))
+        line = f"| {labels} | {threshold} | {random} | {released} |"
+        assert line in told, line
+        gain = rows["released", labels]["over random"]
+        assert "{:+.2f} ({:+.2f} to {:+.2f})".format(*gain) in told, gain
+    for name in ("train", "test"):
+        assert f"{result['parts'][name]['images']} " in told
