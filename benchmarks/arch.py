@@ -91,6 +91,7 @@ def main(args):
                   machine=machine(), settings=dict(args.set), networks=[])
     land = validation_land() if args.seconds else None
     if land:
+        record["chance"] = round(1 / len(land[1].y.unique()), 4)
         record["image statistics"] = ask(image_statistics, land)
     for arch, width, stride in tqdm(NETWORKS[:args.first], unit="network"):
         config = make_config("tiny", **dict(args.set) | dict(
