@@ -126,7 +126,7 @@ PRESETS = dict(
         min_size=24, queue_size=16384, momentum=0.996, batch=256, pairs=1_000_000,
         lr=0.06),
     tiny=Config(
-        "resnet10", 16, 0.5, False, "random", tile=96, view=64, recipe="sar",
+        "resnet10", 16, 0.25, False, "random", tile=96, view=64, recipe="sar",
         n_boxes=4, min_size=16, queue_size=2048, momentum=0.99, batch=64, pairs=20_000,
         lr=0.06, n_sim=4096),
 )
