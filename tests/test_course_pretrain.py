@@ -428,7 +428,7 @@ def test_a_start_that_contradicts_is_refused():
             before_the_first_step(data, start=first, **settings)
 
     refused("is of arch resnet10, and arch resnet18 was said", arch="resnet18")
-    refused("is of width 0.5, and width 1.0 was said", width=1.0)
+    refused("is of width 0.25, and width 1.0 was said", width=1.0)
     refused("is of contract fixed, and contract relative was said", contract="relative")
     refused("these tiles: has VV, VH, and the model takes VV", channels=2)
     with expect_fail(SarError, contains="there is no such file or folder"):
