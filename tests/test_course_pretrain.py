@@ -46,14 +46,14 @@ def new_folder():
 
 
 def test_the_three_phases_are_seen():
-    out, N, T = new_folder(), 256, 0.2
+    out, n_keys, T = new_folder(), 256, 0.2
     small = dict(n_sim=256, tile=48, view=32, batch=16, min_size=8, pairs=72 * 16)
-    pretrain("sim", out, queue_size=N, loss_weights=(1, 0, 0), device="cpu", **small)
+    pretrain("sim", out, queue_size=n_keys, loss_weights=(1, 0, 0), device="cpu", **small)
     image = read_metrics(out)["image"]
     peak = image.argmax()
-    start = math.log(1 + N * math.exp(-1 / T))
+    start = math.log(1 + n_keys * math.exp(-1 / T))
     assert abs(image[0] - start) < 1.5              # and not near chance, 4.7 away
-    assert image[peak] > math.log(1 + N) - 0.9      # the climb towards chance
+    assert image[peak] > math.log(1 + n_keys) - 0.9      # the climb towards chance
     assert 4 < peak < 40                            # while the queue fills, in 16 steps
     assert image[-10:].mean() < image[peak] - 0.5   # the fall
 
