@@ -10,11 +10,12 @@ __all__ = ['app', 'Preset', 'Device', 'Task', 'Precision', 'Out', 'OnDevice', 'S
            'UnitOf', 'BandsOf', 'NodataOf', 'Asked', 'File', 'BOUNDS', 'Data', 'tiles',
            'Store', 'Pairs', 'Labels', 'REMEDIES', 'INTERRUPTED', 'with_settings',
            'demo', 'pretrain', 'tiles_fetch', 'tiles_build', 'tiles_verify',
-           'tiles_info', 'probe', 'finetune', 'predict', 'change', 'describe_error',
-           'main']
+           'tiles_info', 'probe', 'finetune', 'predict', 'export', 'push', 'change',
+           'describe_error', 'main']
 
 # %% ../nbs/reference/command.ipynb #82f1cae7
 import errno
+import json
 import logging
 import os
 import sys
@@ -284,7 +285,8 @@ def predict(
         help="Folder that di3cl finetune made; with --features also weights.")],
     config: File = None,        # settings
     probabilities: Annotated[Path | None, Option(
-        help="Also write the probabilities of all classes, a .tif.")] = None,
+        help="Also write the probabilities of all classes, a .tif, and beside it a "
+             ".qml, its style in QGIS.")] = None,
     vector: Annotated[Path | None, Option(
         help="Also write outlines, or centre lines of roads: .gpkg or .geojson.")
     ] = None,
@@ -310,6 +312,56 @@ def predict(
         n = p.features(scene, out, model, features, **given)
         found = f"{n} features of stage {features}"
     echo(f"done: {out}, {found}")
+
+# %% ../nbs/reference/command.ipynb #2a4e7652
+@app.command()
+def export(
+    source: Annotated[str, Argument(
+        metavar="WEIGHTS|MODEL",
+        help="Weights (a .safetensors file, the folder of a run, or a Hugging Face "
+             "id), or the folder that di3cl finetune made.")],
+    out: Annotated[Path, Argument(
+        metavar="OUT.onnx", help="An .onnx, or for PyTorch a .pt2; must not exist.")],
+    unit: Annotated[Unit | None, Option(
+        help="Unit of the images that the file will be given; the weights' own if "
+             "left out.")] = None,
+):
+    "Write a network with its preprocessing as one file, and check what it answers."
+    from di3cl.share import export as run
+    about = run(source, out, unit)
+    echo(f"done: {out}; it takes {about['channels']} in {about['unit']}, and differs "
+         f"from the network by {about['difference']} of the largest answer")
+
+# %% ../nbs/reference/command.ipynb #11401e9f
+@app.command()
+def push(
+    weights: Annotated[str, Argument(help="A .safetensors file, or a run's folder.")],
+    repo: Annotated[str, Argument(
+        metavar="USER/NAME", help="On the Hugging Face hub; made if it is not there.")],
+    licence: Annotated[str | None, Option(
+        "--licence", "--license", help="Of the weights, such as apache-2.0.")] = None,
+    scores: Annotated[Path | None, Option(
+        help="What di3cl probe --out wrote, for the card.")] = None,
+    card: Annotated[Path | None, Option(
+        help="A card of your own, in place of the one made from the label.")] = None,
+    dry_run: Annotated[bool, Option(
+        "--dry-run", help="Print the card; upload nothing.")] = False,
+):
+    "Upload weights with a model card made from their label."
+    from di3cl.weights import model_card
+    from di3cl.weights import push as run
+    table = _read_scores(scores, repo) if scores else None
+    text = card.read_text() if card else model_card(weights, repo, licence, table)
+    echo(text if dry_run else f"done: {run(weights, repo, text)}")
+
+def _read_scores(path, repo):
+    "Return the table of a report that di3cl probe wrote."
+    from di3cl.evaluate.report import format_report
+    try:
+        return format_report(json.loads(path.read_text()) | dict(weights=repo))
+    except (ValueError, KeyError, TypeError) as e:
+        raise typer.BadParameter(f"{path} is no report that di3cl probe --out wrote "
+                                 f"({type(e).__name__}: {e})") from e
 
 # %% ../nbs/reference/command.ipynb #709fcd5d
 @app.command()

@@ -462,11 +462,12 @@ def _is_finite(x):
     return isinstance(x, Real) and type(x) is not bool and abs(x) <= 1e18
 
 # %% ../nbs/library/data/sar.ipynb #c2c9c37d
-@lru_cache
 @torch.inference_mode(False)
 def _columns(mean, std, device):
-    "Both as (C, 1, 1), sent to a GPU once and not with every batch."
+    "Both as (C, 1, 1)."
     return [torch.tensor(v, device=device)[:, None, None] for v in (mean, std)]
+
+_sent_once = lru_cache(_columns)    # to a GPU, and not with every batch
 
 @patch
 def __call__(self: Preprocess,
@@ -483,11 +484,14 @@ def __call__(self: Preprocess,
     if x.ndim < 3 or x.shape[-3] not in fits:
         raise SarError(f"the network expects (B, {n}, H, W) with "
                        f"channels {', '.join(self.channels)}; this is {tuple(x.shape)}")
-    # the sum is the quicker question; to ask a GPU would make the host wait
-    if not x.is_cuda and not x.sum().isfinite() and not x.isfinite().all():
+    # who traces a graph has no values yet; to ask a GPU would make the host wait
+    traced = torch.compiler.is_compiling()
+    # the sum is the quicker question
+    if not (traced or x.is_cuda or x.sum().isfinite() or x.isfinite().all()):
         raise SarError(f"{int((~x.isfinite()).sum())} of {x.numel()} values are NaN or "
                        "infinite: read_sar marks and fills them")
-    mean, std = _columns(self.mean, self.std, x.device)
+    columns = _columns if traced else _sent_once    # no cache may keep what is traced
+    mean, std = columns(self.mean, self.std, x.device)
     return (x.clamp(*self.clip) - mean).div_(std)
 
 # %% ../nbs/library/data/sar.ipynb #daf882ef

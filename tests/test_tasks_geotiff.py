@@ -85,6 +85,17 @@ def test_gdal_reads_the_names_of_the_companion():
         assert f"<Category>{name}</Category>" in text
 
 
+def test_a_style_shows_probabilities_from_0_to_1():
+    from xml.etree import ElementTree
+
+    for classes, band in ((("land", "water"), "2"), (tuple("abc"), "1")):
+        renderer = ElementTree.fromstring(Style(classes, "kbr").to_qml())[0][0]
+        test_eq((renderer.tag, renderer.get("band")), ("rasterrenderer", band))
+        items = [item.attrib for item in renderer.iter("item")]
+        test_eq([float(i["value"]) for i in items], [k / 10 for k in range(11)])
+        test_eq([items[k]["color"] for k in (0, 10)], ["#440154", "#fde725"])
+
+
 def test_numbers_keep_names_and_scale_and_control_points_move_along():
     d, points = fresh(), []
     for row, col in ((0, 0), (60, 0), (0, 80), (60, 80)):

@@ -472,7 +472,7 @@ def test_a_map_has_the_scenes_place_and_is_right_pixel_by_pixel():
     for k, n in enumerate(("land", "water")):
         test_close(shares[n], float((label[known] == k).double().mean()), eps=1e-6)
     names = sorted(q.name for q in d.iterdir())
-    test_eq(names, ["a.tif", "a.tif.aux.xml", "m", "p.tif", "s.tif"])
+    test_eq(names, ["a.tif", "a.tif.aux.xml", "m", "p.qml", "p.tif", "s.tif"])
 
 
 def test_any_size_unit_and_number_of_channels():
@@ -670,7 +670,7 @@ def test_what_changes_meanwhile_is_noticed():
     test_eq(sorted(d.iterdir()), before)
     # an output that comes to lie there
     outputs = dict(probabilities=d / "p.tif", vector=d / "v.gpkg", picture=d / "p.png")
-    for late in (out, d / "o.tif.aux.xml", *outputs.values()):
+    for late in (out, d / "o.tif.aux.xml", d / "p.qml", *outputs.values()):
         with halfway(lambda: late.write_text("precious")):
             test_fail(lambda: predict(d / "s.tif", out, m, **outputs, **SMALL),
                       contains=f"{late.name}: exists already")

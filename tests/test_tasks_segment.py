@@ -107,6 +107,15 @@ def test_units_are_converted_or_refused_and_channels_counted():
         test_close(model(one, "db"), model(one.repeat(1, 3, 1, 1), "db"))
 
 
+def test_a_traced_model_is_the_model_and_leaves_nothing_behind():
+    pre = Preprocess("db", [-11.5], [4.5], [-25, 0], ["VV"])     # nobody fed it before
+    model, x = small(pre=pre).eval(), torch.randn(1, 1, 64, 64) - 11
+    with torch.no_grad():
+        graph = torch.export.export(model, (x, "db")).module()
+        test_close(graph(x, "db"), model(x, "db"), eps=1e-5)
+    test_fail(lambda: model(x / 0, "db"), contains="NaN or infinite")
+
+
 def test_a_frozen_encoder_does_not_move_and_groups_hold_everything_once():
     model = small()
     grouped = [id(p) for group in layer_groups(model) for p in group]

@@ -14,10 +14,8 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 from unittest.mock import patch
 
 import pytest
@@ -29,6 +27,7 @@ from safetensors.torch import load_file, save, save_file
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.resnet import BasicBlock
+from testing import small_hub
 import di3cl
 from di3cl.encoder import Encoder
 from di3cl.model import DI3CL
@@ -205,66 +204,8 @@ def test_a_name_that_is_nothing_is_refused_at_once():
             load(d, revision="v1")
 
 
-class Hub(BaseHTTPRequestHandler):
-    "A hub with one revision, main. `files` maps user/name to {file: bytes}."
-
-    files = {}
-
-    def do_HEAD(self, body=False):
-        user, name, _, revision, file = self.path.strip("/").split("/")
-        repo = self.files.get(f"{user}/{name}")
-        wrong = None
-        if repo is None:
-            wrong = "RepoNotFound"
-        elif revision != "main":
-            wrong = "RevisionNotFound"
-        elif file not in repo:
-            wrong = "EntryNotFound"
-        data = b"" if wrong else repo[file]
-        self.send_response(404 if wrong else 200)
-        for k, v in {
-            "X-Error-Code": wrong or "",
-            "X-Repo-Commit": "c" * 40,
-            "ETag": '"1"',
-            "Content-Length": str(len(data)),
-        }.items():
-            self.send_header(k, v)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-    def do_GET(self):
-        self.do_HEAD(body=True)
-
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def small_hub(cache, **files):
-    "The real client, sent to a hub on this machine."
-    huggingface_hub = pytest.importorskip(
-        "huggingface_hub", reason="the extra `hub` is not installed"
-    )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Hub,), {"files": files}))
-    Thread(target=server.serve_forever, daemon=True).start()
-    there = partial(
-        huggingface_hub.hf_hub_download,
-        endpoint=f"http://127.0.0.1:{server.server_port}",
-        cache_dir=cache,
-    )
-    try:
-        with (
-            patch("huggingface_hub.hf_hub_download", there),
-            patch.dict(os.environ, no_proxy="127.0.0.1"),
-        ):
-            yield there
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache():
+    pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
     with TemporaryDirectory() as d:
         saved, path = small(), Path(d) / "a.safetensors"
         save_weights(saved, path, VV_VH)
@@ -286,6 +227,7 @@ def test_a_hub_id_is_downloaded_once_and_then_found_in_the_cache():
 
 
 def test_a_hub_that_has_no_weights_says_so_in_one_line():
+    pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
     with (
         TemporaryDirectory() as d,
         small_hub(d, **{"di3cl/sim": {FILE: b"<html>"}, "di3cl/text": {}}),
@@ -328,6 +270,54 @@ assert 'load' in dir(di3cl) and not {'torch', 'numpy'} & set(sys.modules)
     assert di3cl.load is sys.modules["di3cl.weights"].load
     with expect_fail(AttributeError, contains="has no attribute 'laod'"):
         di3cl.laod
+
+
+def test_what_was_pushed_loads_again():
+    pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
+    with TemporaryDirectory() as d:
+        saved = small()
+        save_weights(saved, Path(d) / FILE, VV_VH)
+        text = model_card(d, "me/first", "apache-2.0", "a table")
+        with small_hub(f"{d}/cache") as download:
+            assert "/me/first/commit/" in push(d, "me/first", text)
+            encoder, preprocess = load("me/first")
+            test_eq(Path(download("me/first", "README.md")).read_text(), text)
+    test_eq(preprocess, VV_VH)
+    for name, x in saved.state_dict().items():
+        assert x.equal(encoder.state_dict()[name]), name
+
+
+def test_a_card_says_what_the_label_says():
+    import yaml
+
+    with TemporaryDirectory() as d:
+        save_weights(small(), Path(d) / FILE, VV_VH, data="a|b", seed=7, pairs=64)
+        plain, card = model_card(d, "me/x"), model_card(d, "me/x", "mit", "a table")
+    for text, licence in ((plain, None), (card, "mit")):
+        _, header, text = text.split("---\n", 2)
+        test_eq(yaml.safe_load(header).get("license"), licence)
+        assert f"| licence | {licence or 'not stated'} |" in text
+        for words in ("VV, VH in db;", "arch resnet10, in_channels 2", "| data | a/b |",
+                      "seed 7, pairs 64", 'di3cl.load("me/x")'):
+            assert words in text, words
+    assert "No scores were given" in plain and "```\na table\n```" in card
+
+
+def test_a_push_that_cannot_be_says_why_in_one_line():
+    pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
+    with TemporaryDirectory() as d:
+        save_weights(small(), Path(d) / FILE, VV_VH)
+        Path(d, "cut.safetensors").write_bytes(Path(d, FILE).read_bytes()[:-9])
+        for source, repo, token, why in (
+            (f"{d}/cut.safetensors", "me/x", "hf_x", "cut short or damaged"),
+            (d, "me/a--b", "hf_x", "me/a--b: cannot be uploaded (HFValidationError"),
+            (d, "me/x", False, "log in with 'hf auth login'"),
+        ):
+            with small_hub(d, token), expect_fail(WeightsError, contains=why):
+                push(source, repo, "")
+        with patch.dict(sys.modules, huggingface_hub=None):
+            with expect_fail(WeightsError, contains="pip install 'di3cl[hub]'"):
+                push(d, "me/x", "")
 
 
 def retouched(path, tensors=None, sealed=True, **label):

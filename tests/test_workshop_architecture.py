@@ -29,7 +29,7 @@ FLOORS = [   # from the ground up; a room is a module, or a wing with all its mo
     "train sarsense",
     "evaluate pretrain",
     "tasks",
-    "cli demo",
+    "cli demo share",
 ]
 
 

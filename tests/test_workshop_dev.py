@@ -136,6 +136,8 @@ def test_the_matrix_begins_at_the_lowest_python():
     for script in ("run", "lowest"):
         assert f".ci/{script}\n" in flow and (ROOT / ".ci" / script).exists()
     project = tomllib.loads(text)["project"]
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+    test_eq(named, matrix["python"])
     for need in sum(project["optional-dependencies"].values(), project["dependencies"]):
         assert ">=" in need or need.startswith("di3cl["), f"no lowest version: {need}"
 

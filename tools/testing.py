@@ -1,14 +1,22 @@
-"""What tests share: small rasters, a clock that stands still, the log, commands."""
+"""What tests share: small rasters, a clock that stands still, the log, commands, a hub.
+"""
 
+import base64
 import io
+import json
 import logging
+import os
 import time
 import warnings
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from unittest import mock
+from zlib import crc32
 
 import numpy as np
 import rasterio
@@ -224,3 +232,87 @@ SETS = dict(      # path: what is written there
                           ("rgb_images", _db(3)))}
     | {"val/sar_images/ValArea_001.tif": _grey},
 )
+
+
+class Hub(BaseHTTPRequestHandler):
+    "A hub with one revision, main. `files` maps user/name to {file: bytes}."
+
+    files = {}
+
+    def do_HEAD(self, body=False):
+        user, name, _, revision, file = self.path.strip("/").split("/")
+        repo = self.files.get(f"{user}/{name}")
+        wrong = None
+        if repo is None:
+            wrong = "RepoNotFound"
+        elif revision != "main":
+            wrong = "RevisionNotFound"
+        elif file not in repo:
+            wrong = "EntryNotFound"
+        data = b"" if wrong else repo[file]
+        self.answer(404 if wrong else 200, data, body, wrong)
+
+    def do_GET(self):
+        self.do_HEAD(body=True)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        lines = [json.loads(line) for line in body.splitlines()]
+        if "Authorization" not in self.headers:
+            return self.answer(401, b"{}")
+        here, made = f"http://{self.headers['Host']}", dict(commitOid="c" * 40)
+        if self.path.endswith("/create"):
+            repo = "{organization}/{name}".format(**lines[0])
+            self.files.setdefault(repo, {})
+            made["url"] = f"{here}/{repo}"
+        elif "/preupload/" in self.path:
+            names = [file["path"] for file in lines[0]["files"]]
+            made["files"] = [dict(path=name, uploadMode="regular", shouldIgnore=False)
+                             for name in names]
+        elif "/commit/" in self.path:
+            repo = "/".join(self.path.split("/")[3:5])
+            for file in (line["value"] for line in lines if line["key"] == "file"):
+                data = base64.b64decode(file["content"])
+                self.files[repo][file["path"]] = data
+            made["commitUrl"] = f"{here}/{repo}/commit/{'c' * 40}"
+        return self.answer(200, json.dumps(made).encode())
+
+    def answer(self, code, data, body=True, wrong=None):
+        self.send_response(code)
+        for k, v in {
+            "X-Error-Code": wrong or "",
+            "X-Repo-Commit": "c" * 40,
+            "ETag": f'"{crc32(data)}"',
+            "Content-Length": str(len(data)),
+        }.items():
+            self.send_header(k, v)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def small_hub(
+    cache,         # folder for what is downloaded
+    token="hf_x",  # of who asks; False: nobody logged in
+    **files,       # {"user/name": {file: bytes}}, what the hub holds already
+):
+    "Send the hub's real client to a hub on this machine; yield what downloads."
+    import huggingface_hub as hub
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Hub,), {"files": files}))
+    Thread(target=server.serve_forever, daemon=True).start()
+    where = dict(endpoint=f"http://127.0.0.1:{server.server_port}", token=token)
+    download = partial(hub.hf_hub_download, cache_dir=cache, **where)
+    try:
+        with (
+            mock.patch("huggingface_hub.hf_hub_download", download),
+            mock.patch("huggingface_hub.HfApi", partial(hub.HfApi, **where)),
+            mock.patch.dict(os.environ, no_proxy="127.0.0.1"),
+        ):
+            yield download
+    finally:
+        server.shutdown()
+        server.server_close()

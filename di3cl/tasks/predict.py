@@ -367,10 +367,13 @@ def predict(scene,               # any raster that read_sar reads
         return net(x.to(device), unit).softmax(1)
 
     rows = stitch_scene(given, network, len(net.classes), 1, tile, overlap)
-    names = f"{out}.aux.xml"
-    with new_files(out, names, probabilities, vector, picture) as (a, names, b, c, d):
+    wanted = [out, f"{out}.aux.xml", probabilities, vector, picture,
+              probabilities and Path(probabilities).with_suffix(".qml")]
+    with new_files(*wanted) as (a, names, b, c, d, colours):
         count = write_map(rows, given.header, style, tags, a, b)
         names.write_bytes(style.to_xml())
+        if probabilities:
+            colours.write_bytes(style.to_qml())
         if vector:
             write_vector(a, c, net.task)
         if picture:

@@ -100,7 +100,8 @@ class Segmenter(nn.Module):
         if pre.unit != RELATIVE:          # else a tile would be told by itself
             x, unit = pre.convert(x, unit), pre.unit
         x = pre(x, unit)
-        return F.pad(x, (0, -x.shape[-1] % 32, 0, -x.shape[-2] % 32), mode="replicate")
+        h, w = ((n + 31) // 32 * 32 - n for n in x.shape[-2:])
+        return F.pad(x, (0, w, 0, h), mode="replicate")
 
     def forward(self,
                 x,        # (B, C, H, W), any size
