@@ -104,6 +104,8 @@ def test_every_subcommand_has_help():
         ["finetune"],
         ["predict"],
         ["change"],
+        ["export"],
+        ["push"],
     ):
         result = CliRunner().invoke(app, [*words, "--help"])
         test_eq(result.exit_code, 0)
@@ -346,6 +348,8 @@ def test_a_probe_from_the_command_line_and_what_it_refuses():
     code, out, err = ask(weights, "sim", "--out", report)
     assert code == 0 and "untrained resnet10" in out and report.exists(), (out, err)
     assert "gain over image statistics" in out
+    code, card, err = di3cl("push", weights, "me/x", "--dry-run", "--scores", report)
+    assert code == 0 and "me/x (resnet10) on sim, water" in card, err
     before = sorted(folder.iterdir())
     one_line(ask(weights, "sim", "--out", report), "exists already")
     one_line(ask(weights, folder / "none"), "no such folder")
@@ -501,13 +505,15 @@ def without_extras(lines):
     needs = (re.match(r"[\w-]+", need)[0] for need in sum(extras.values(), []))
     code = f"""
 import shlex, sys
+from importlib.machinery import PathFinder
 
-class Hidden:
-    def find_spec(name, path=None, target=None):
-        if name.split(".")[0] in {[need.replace("-", "_") for need in needs]}:
-            raise ModuleNotFoundError("hidden " + name, name=name)
+find = PathFinder.find_spec
 
-sys.meta_path.insert(0, Hidden)
+def find_no_extra(name, *rest):
+    if name.split(".")[0] not in {[need.replace("-", "_") for need in needs]}:
+        return find(name, *rest)
+
+PathFinder.find_spec = find_no_extra
 from di3cl.cli import main
 sys.stderr = sys.stdout
 for line in {lines!r}:
@@ -580,3 +586,30 @@ def test_a_full_disk_stops_a_map_in_one_line_and_leaves_nothing():
     one_line(in_a_shell(*words, preexec_fn=small_files), "map.tif")
     test_eq(sorted(p.name for p in d.iterdir()), ["model", "scene.tif"])
     test_eq(di3cl(*words)[0], 0)
+
+
+def test_weights_are_handed_on_from_the_command_line():
+    import torch
+    from di3cl.encoder import Encoder
+    from di3cl.sar import Preprocess
+    from di3cl.weights import save_weights
+
+    d = Path(tempfile.mkdtemp())
+    contract = Preprocess("db", (-12,), (6,), (-40, 20), ("VV",))
+    save_weights(Encoder("resnet10", 1, 16, width=0.125), d / "w.safetensors", contract)
+    words = ["export", d / "w.safetensors"]
+    code, out, err = di3cl(*words, d / "w.pt2", "--unit", "amplitude")
+    assert code == 0 and '["VV"] in amplitude' in out, err
+    graph = torch.export.load(d / "w.pt2").module()
+    assert graph(torch.rand(3, 1, 64, 48))[0].isfinite().all()
+    one_line(di3cl(*words, d / "w.pt2"), "exists already")
+    one_line(di3cl(*words, d / "w.tflite"), ".onnx or .pt2")
+    with mock.patch("di3cl.weights.push", return_value="http://there") as run:
+        code, out, err = di3cl("push", d / "w.safetensors", "me/x", "--license", "mit")
+    test_eq((code, out), (0, "done: http://there\n"))
+    assert "license: mit" in run.call_args.args[2]
+    words = ["push", d / "w.safetensors", "me/x", "--dry-run", "--scores", d / "probe.json"]
+    (d / "probe.json").write_text("{}")
+    one_line(di3cl(*words), "probe.json is no report that di3cl probe --out wrote")
+    (d / "card.md").write_text("# mine")
+    test_eq(di3cl(*words[:4], "--card", d / "card.md")[1], "# mine\n")

@@ -17,7 +17,8 @@ from xml.sax.saxutils import escape
 
 import rasterio
 import rasterio.shutil
-from matplotlib.colors import to_rgba
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgba
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -36,6 +37,23 @@ class Style(NamedTuple):
         names = "".join(f"<Category>{escape(n)}</Category>" for n in self.classes)
         return (f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}'
                 "</CategoryNames></PAMRasterBand></PAMDataset>\n").encode()
+
+    def to_qml(self):
+        """Return a style of QGIS's for a file of their probabilities, as bytes.
+
+        It shows the second of two classes, else the first."""
+        steps = [k / 10 for k in range(11)]
+        items = "".join(f'<item value="{v}" label="{v}" alpha="255" '
+                        f'color="{to_hex(colormaps["viridis"](v))}"/>' for v in steps)
+        band = 2 if len(self.classes) == 2 else 1
+        return (
+            "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+            '<qgis version="3.22" styleCategories="Symbology"><pipe>'
+            f'<rasterrenderer type="singlebandpseudocolor" band="{band}" opacity="1" '
+            'alphaBand="-1" classificationMin="0" classificationMax="1"><rastershader>'
+            '<colorrampshader colorRampType="INTERPOLATED" classificationMode="1" '
+            f'clip="0" minimumValue="0" maximumValue="1">{items}</colorrampshader>'
+            "</rastershader></rasterrenderer></pipe></qgis>\n").encode()
 
 
 def _write_style(f, style):
