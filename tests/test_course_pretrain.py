@@ -48,7 +48,8 @@ def new_folder():
 def test_the_three_phases_are_seen():
     out, n_keys, T = new_folder(), 256, 0.2
     small = dict(n_sim=256, tile=48, view=32, batch=16, min_size=8, pairs=72 * 16)
-    pretrain("sim", out, queue_size=n_keys, loss_weights=(1, 0, 0), device="cpu", **small)
+    small |= dict(queue_size=n_keys, loss_weights=(1, 0, 0), device="cpu")
+    pretrain("sim", out, **small)
     image = read_metrics(out)["image"]
     peak = image.argmax()
     start = math.log(1 + n_keys * math.exp(-1 / T))

@@ -608,7 +608,8 @@ def test_weights_are_handed_on_from_the_command_line():
         code, out, err = di3cl("push", d / "w.safetensors", "me/x", "--license", "mit")
     test_eq((code, out), (0, "done: http://there\n"))
     assert "license: mit" in run.call_args.args[2]
-    words = ["push", d / "w.safetensors", "me/x", "--dry-run", "--scores", d / "probe.json"]
+    words = ["push", d / "w.safetensors", "me/x", "--dry-run"]
+    words += ["--scores", d / "probe.json"]
     (d / "probe.json").write_text("{}")
     one_line(di3cl(*words), "probe.json is no report that di3cl probe --out wrote")
     (d / "card.md").write_text("# mine")
