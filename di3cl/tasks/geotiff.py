@@ -55,7 +55,7 @@ class Style(NamedTuple):
             f'clip="0" minimumValue="0" maximumValue="1">{items}</colorrampshader>'
             "</rastershader></rasterrenderer></pipe></qgis>\n").encode()
 
-
+# %% ../../nbs/library/tasks/geotiff.ipynb #d1b6821f
 def _write_style(f, style):
     "Write the colour table and the tags into an open file of one uint8 band."
     table = {IGNORE: (0, 0, 0, 0)}
