@@ -194,7 +194,7 @@ def main(data, weights):
     source = dict(file=weights.name, sha256=label["sha256"],
                   provenance=label["provenance"])
     command, confidence = score_command(data, weights, preprocess.mean[0])
-    out = dict(rows=rows, command=command, confidence=confidence, chosen=chosen,
+    out = dict(rows=rows, mapped=command, confidence=confidence, chosen=chosen,
                otsu_with_other_settings=others,
                pairs_simulated=24, weights=source, machine=platform.machine(),
                torch=torch.__version__, di3cl=di3cl.__version__)

@@ -285,7 +285,7 @@ def test_what_is_said_of_the_six_pairs_is_in_the_file():
 
     places = (Path(up, "benchmarks/results/change.json") for up in ("../..", ".", ".."))
     result = json.loads(next(p for p in places if p.exists()).read_text())
-    gaps = {r["pair"]: r["kappa"] for r in result["command"] if "minus" in r["way"]}
+    gaps = {r["pair"]: r["kappa"] for r in result["mapped"] if "minus" in r["way"]}
     ahead = [pair for pair, k in gaps.items() if k["low"] > 0]
     test_eq(ahead, ["Yellow River A", "Yellow River B"])
     test_eq(sum(k["high"] < 0 for k in gaps.values()), 4)
