@@ -18,7 +18,6 @@ median of the earlier one is the mean of the contract. Intervals of the command'
 are over blocks of 32 x 32 pixels.
 """
 import argparse
-import json
 import platform
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 from sklearn.metrics import roc_auc_score
+from stopwatch import write_json
 
 import di3cl
 from di3cl.encoder import Encoder
@@ -37,7 +37,6 @@ from di3cl.evaluate.metrics import (
     segmentation_report,
     tile_confusions,
 )
-from di3cl.files import write_atomic
 from di3cl.sar import read_sar, to_unit
 from di3cl.tasks.change import (
     best_threshold,
@@ -198,8 +197,7 @@ def main(data, weights):
                otsu_with_other_settings=others,
                pairs_simulated=24, weights=source, machine=platform.machine(),
                torch=torch.__version__, di3cl=di3cl.__version__)
-    text = json.dumps(out, indent=1) + "\n"
-    write_atomic(ROOT / "benchmarks/results/change.json", text.encode())
+    write_json(ROOT / "benchmarks/results/change.json", out)
 
 
 if __name__ == "__main__":

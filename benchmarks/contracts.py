@@ -19,11 +19,10 @@ import ground
 import numpy as np
 import table_two
 import torch
-from stopwatch import machine
+from stopwatch import machine, write_json
 from tqdm.auto import tqdm
 
 from di3cl.files import SarError
-from di3cl.pretrain import pretrain
 
 ARMS = {     # folders of tiles, contract
     "dB, fixed": (["db"], "fixed"),
@@ -35,40 +34,35 @@ ARMS = {     # folders of tiles, contract
 def train(args, arm, seed):
     "Pre-train one arm, unless it is finished: its folder."
     out, (folders, contract) = args.runs / f"contracts/{arm}/{seed}", ARMS[arm]
-    if not (out / "weights.safetensors").exists():
-        tiles = ",".join(str(args.runs / "ground/tiles" / k) for k in folders)
-        settings = args.plan["pretrain"] | dict(contract=contract, pairs=args.pairs)
-        pretrain(tiles, out, seed=seed, device=args.device,
-                 resume=(out / "config.json").exists(), checkpoint_seconds=60,
-                 **settings)
+    tiles = ",".join(str(args.runs / "ground/tiles" / k) for k in folders)
+    settings = args.plan["pretrain"] | dict(contract=contract, pairs=args.pairs)
+    table_two.finish(args, tiles, out, seed, settings)
     return out
 
 
 def ask(args, source, task):
     "Score on validation ground; None where the contract refuses the images."
     try:
-        found = table_two.frozen(args, source, task, "all", 0, "val")
+        return round(table_two.validate_on(args, source, task), 4)
     except SarError:
         return None
-    return round(float(table_two.score_of(task, found.sum(0))), 4)
 
 
 def main(args):
     ground.make(args.data, args.runs / "ground")
     table_two.make_random(args, 0)
-    tasks = [name for name in ground.TASKS if name != "KOMPSAT-5"]
-    scores = {arm: {task: [] for task in tasks} for arm in ARMS}
+    scores = {arm: {task: [] for task in table_two.VALIDATED} for arm in ARMS}
     rows = [(arm, seed) for seed in args.plan["seeds"] for arm in ARMS]
     for arm, seed in tqdm(rows, unit="run"):
         source = train(args, arm, seed)
-        for task in tasks:
+        for task in table_two.VALIDATED:
             scores[arm][task].append(ask(args, source, task))
     means = {arm: {task: None if None in found else round(float(np.mean(found)), 4)
                    for task, found in tasks.items()} for arm, tasks in scores.items()}
     record = dict(command=f"python benchmarks/contracts.py --pairs {args.pairs}",
                   machine=machine(), pretrain=args.plan["pretrain"],
                   seeds=args.plan["seeds"], scores=scores, means=means)
-    table_two.write_json(args.results / "contracts.json", record)
+    write_json(args.results / "contracts.json", record)
     print(json.dumps(means, indent=1))
 
 

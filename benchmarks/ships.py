@@ -29,17 +29,16 @@ What was fixed before the first score on a test image:
   same for all; differences are paired.
 """
 import argparse
-import json
 import platform
 from itertools import product
 from pathlib import Path
 
 import torch
+from stopwatch import write_json
 
 import di3cl
 from di3cl.encoder import Encoder
 from di3cl.evaluate.metrics import average_precision, match_boxes
-from di3cl.files import write_atomic
 from di3cl.sar import Preprocess, read_sar, to_unit
 from di3cl.tasks.detect import (
     Detector,
@@ -192,8 +191,7 @@ def score(args, parts):
                parts=counts, steps=STEPS, batch=BATCH, crop=CROP, lrs=LRS, grid=GRID,
                weights=source, machine=platform.machine(),
                torch=torch.__version__, di3cl=di3cl.__version__)
-    text = json.dumps(out, indent=1) + "\n"
-    write_atomic(ROOT / "benchmarks/results/ships.json", text.encode())
+    write_json(ROOT / "benchmarks/results/ships.json", out)
 
 
 if __name__ == "__main__":

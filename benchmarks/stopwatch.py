@@ -1,6 +1,7 @@
 """Time honestly: warm-up, medians, turns, threads, parts that add up to the whole."""
 
 import ctypes
+import json
 import os
 import platform
 import time
@@ -16,6 +17,7 @@ import torchvision
 from tqdm.auto import tqdm
 
 import di3cl
+from di3cl.files import write_atomic
 
 
 def synchronise(device):
@@ -195,3 +197,9 @@ def machine():
         di3cl=di3cl.__version__,
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
+
+
+def write_json(path, content):
+    "Write a file of results whole, and the folder where it is not there."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())

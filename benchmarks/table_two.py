@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
-from stopwatch import machine
+from stopwatch import machine, write_json
 from torch import nn
 
 from di3cl.evaluate.dense import (
@@ -44,7 +44,6 @@ from di3cl.evaluate.probe import (
     predict_patches,
 )
 from di3cl.evaluate.report import choose_contract, predict_tiles, tally
-from di3cl.files import write_atomic
 from di3cl.labels import by_group, few, find_pairs, open_labels
 from di3cl.model import pool_regions
 from di3cl.pretrain import fit_preprocess, new_model, pretrain
@@ -59,6 +58,7 @@ STATISTICS, IMAGENET, RANDOM, CHANCE = (
     "Image statistics", "ImageNet", "Random", "Chance")
 RIVALS = RANDOM, STATISTICS, IMAGENET, "MoCo v2", "DI3CL"   # gains are told over these
 WAYS = "frozen", "fine-tuned"
+VALIDATED = [name for name in ground.TASKS if name != "KOMPSAT-5"]   # it has no ground
 
 
 # ---------------------------------------------------------------- run
@@ -76,16 +76,20 @@ def pool_centred(features, boxes, index, stride):
 
 def train(args, name, out, seed, **changes):
     "Pre-train one arm, unless it is finished."
-    if (out / "weights.safetensors").exists():
-        return
-    print(f"--- {out.relative_to(args.runs)}", flush=True)
     settings = args.plan["pretrain"] | args.plan["methods"][name] | changes
     centred = settings.pop("centred", False)
     pools = patch("di3cl.model.pool_regions", pool_centred)
     with pools if centred else nullcontext():
-        pretrain(tiles_of(args), out, seed=seed, device=args.device,
-                 resume=(out / "config.json").exists(), checkpoint_seconds=60,
-                 **settings)
+        finish(args, tiles_of(args), out, seed, settings)
+
+
+def finish(args, tiles, out, seed, settings):
+    "Pre-train, or go on where it was stopped, unless it is finished."
+    if (out / "weights.safetensors").exists():
+        return
+    print(f"--- {out.relative_to(args.runs)}", flush=True)
+    pretrain(tiles, out, seed=seed, device=args.device, checkpoint_seconds=60,
+             resume=(out / "config.json").exists(), **settings)
 
 
 def make_random(args, seed):
@@ -113,10 +117,14 @@ def tune(args, name):
 
 
 def validate(args, out):
-    "Score a frozen encoder on validation ground, {task: score}; KOMPSAT-5 has none."
-    tasks = [name for name in ground.TASKS if name != "KOMPSAT-5"]
-    return {task: float(score_of(task, frozen(args, out, task, "all", 0, "val").sum(0)))
-            for task in tasks}
+    "Score a frozen encoder on validation ground, {task: score}."
+    return {task: validate_on(args, out, task) for task in VALIDATED}
+
+
+def validate_on(args, source, task):
+    "Score a frozen encoder on the validation ground of one task."
+    found = frozen(args, source, task, "all", 0, "val").sum(0)
+    return float(score_of(task, found))
 
 
 def run(args):
@@ -418,11 +426,6 @@ def picture(record, rows):
     panels[0].legend(fontsize=9)
     panels[-1].set_xlabel("score, mean over tasks", fontsize=10)
     return fig
-
-
-def write_json(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def main():
