@@ -7,11 +7,11 @@ Docs: https://di3cl.github.io/di3cl/reference/command.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Preset', 'Device', 'Task', 'Precision', 'Out', 'OnDevice', 'Seed',
-           'UnitOf', 'BandsOf', 'NodataOf', 'Asked', 'File', 'BOUNDS', 'Data', 'tiles',
-           'Store', 'Pairs', 'Labels', 'REMEDIES', 'INTERRUPTED', 'with_settings',
-           'demo', 'pretrain', 'tiles_fetch', 'tiles_build', 'tiles_verify',
-           'tiles_info', 'probe', 'finetune', 'predict', 'export', 'push', 'change',
-           'describe_error', 'main']
+           'UnitOf', 'BandsOf', 'NodataOf', 'Asked', 'File', 'BOUNDS', 'Trackers',
+           'Data', 'tiles', 'Store', 'Pairs', 'Labels', 'REMEDIES', 'INTERRUPTED',
+           'with_settings', 'demo', 'pretrain', 'tiles_fetch', 'tiles_build',
+           'tiles_verify', 'tiles_info', 'probe', 'finetune', 'predict', 'export',
+           'push', 'change', 'describe_error', 'main']
 
 # %% ../nbs/reference/command.ipynb #82f1cae7
 import errno
@@ -111,6 +111,8 @@ def demo(
     run(out, seeds, device, **({"pairs": pairs} if pairs else {}))
 
 # %% ../nbs/reference/command.ipynb #e7ab8f46
+Trackers = Annotated[list[str], Option(
+    help="Where to log, too: tensorboard or wandb; may be said twice.")]
 Data = Annotated[str, Argument(
     help="'sim', a folder of radar images of any raster format, a store made by "
          "di3cl tiles build, or NAME:FOLDER of a public set; or several of these, with "
@@ -134,8 +136,7 @@ def pretrain(
         "--compile", help="Turn the networks into generated code first.")] = False,
     checkpoint_seconds: Annotated[float, Option(
         min=0, help="Between two checkpoints, at least; 0: after every step.")] = 10,
-    log: Annotated[list[str], Option(
-        help="Where to log, too: tensorboard or wandb; may be said twice.")] = [],
+    log: Trackers = [],         # shown beside metrics.csv
     **settings,                 # the fields of Config
 ):
     "Pre-train an encoder. Settings left out are the file's, or else the preset's."
@@ -265,11 +266,12 @@ def finetune(
     config: File = None,        # settings
     seed: Seed = 0,             # of everything random
     device: OnDevice = "auto",  # where to compute
+    log: Trackers = [],         # shown beside history.csv
     **settings,                 # the fields of FinetuneConfig
 ):
     "Train a model that makes maps, and score it on ground it has not seen."
     from di3cl.tasks.finetune import finetune as run
-    run(data, task, weights, out, seed=seed, device=device,
+    run(data, task, weights, out, seed=seed, device=device, log=log,
         **_given(config, FinetuneConfig, settings))
     echo(f"done: {out / 'model.safetensors'}, {out / 'report.json'}")
 

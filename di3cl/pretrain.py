@@ -371,8 +371,8 @@ def pretrain(data,                   # "sim", a folder, store, NAME:FOLDER; a da
                 torch.compiler.reset()   # what else was compiled here decides nothing
                 networks = [m for m in model.modules() if isinstance(m, Encoder)]
                 compile_networks(*networks)
-            boards = make_trackers(L(log), out, record, state[1] if state else 0)
-            cbs = [*L(cbs), *boards]
+            told, done = record.run.model_dump(mode="json"), state[1] if state else 0
+            cbs = [*L(cbs), *make_trackers(L(log), out, out.name, told, done)]
             _train(model, pairs, out, state, amp, cbs, checkpoint_seconds)
             if rank() == 0:
                 _save_results(out, model, record)

@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import torch
@@ -52,6 +53,16 @@ def lakes(folder, n=6, unit="db", shift=0.0, channels=1):
 
 def open_lakes(folder, **kw):
     return open_labels(lakes(folder, **kw), "water", 32)
+
+
+def strip(folder):
+    "One scene of 64 columns: two rows of tiles by four, with little ground to spare."
+    Path(folder).mkdir()
+    scene = simulate(1, 128).image[0, :, :64]
+    write_raster(folder / "a.tif", scene.numpy(), tags=dict(unit="db"))
+    bright = (scene > scene.median()).numpy().astype("uint8")
+    write_raster(folder / "a_mask.tif", bright)
+    return folder
 
 
 def quick(data, out, task="water", weights="random", seed=0, device="cpu", **kw):
@@ -244,6 +255,31 @@ def test_a_run_leaves_a_model_that_gives_its_scores_again():
     test_close(miou, max(float(r["val_miou"]) for r in rows), eps=1e-4)
 
 
+def test_tensorboard_shows_what_the_history_says():
+    board = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+
+    def events(run):
+        "The curves of a run by name, each of (step, value)."
+        found = board.EventAccumulator(str(run / "tensorboard")).Reload()
+        return {name: [(e.step, e.value) for e in found.Scalars(name)]
+                for name in found.Tags()["scalars"]}
+
+
+    d = Path(tempfile.mkdtemp())
+    model, _ = quick(lakes(d / "data"), d / "run", log=["tensorboard"])
+    plain, _ = quick(d / "data", d / "plain")
+    learned, other = model.state_dict(), plain.state_dict()
+    assert all(torch.equal(learned[k], other[k]) for k in other)      # it only looks on
+    rows, curves = pd.read_csv(d / "run/history.csv"), events(d / "run")
+    test_eq([step for step, _ in curves["train_loss"]], [1, 2, 3, 4])
+    for name in ("val_loss", "val_oa", "val_miou"):
+        shown = curves[name.replace("val_loss", "valid_loss")]        # by fastai's name
+        test_close(shown, rows[["step", name]].values, eps=1e-4)
+    quick(strip(d / "strip"), d / "unwatched", log="tensorboard", share=0.2)
+    assert "train_loss" in (curves := events(d / "unwatched")) and "val_oa" not in curves
+
+
 def test_a_seed_decides_a_run():
     d = Path(tempfile.mkdtemp())
     data, runs = lakes(d / "data"), []
@@ -294,13 +330,7 @@ def test_what_is_declared_about_the_images_is_believed():
 
 def test_ground_too_small_to_watch_any_is_still_learned_from():
     d = Path(tempfile.mkdtemp())
-    (d / "data").mkdir()
-    scene = simulate(1, 128).image[0, :, :64]
-    write_raster(d / "data/a.tif", scene.numpy(), tags=dict(unit="db"))
-    bright = (scene > scene.median()).numpy().astype("uint8")
-    write_raster(d / "data/a_mask.tif", bright)
-    # two rows of tiles by four columns: one column, a gap, two columns
-    quick(d / "data", d / "run", share=0.2)
+    quick(strip(d / "data"), d / "run", share=0.2)     # one column, a gap, two columns
     config = json.loads((d / "run/config.json").read_text())
     test_eq(config["tiles"], dict(train=4, val=0, test=2))
     last = (d / "run/history.csv").read_text().splitlines()[-1]

@@ -35,9 +35,11 @@ import torch
 from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.callback.schedule import fit_one_cycle
 from fastai.data.core import DataLoaders
-from fastai.learner import Learner
+from fastai.learner import Learner, Recorder, ValueMetric
 from fastai.optimizer import Adam
 from fastcore.basics import chunked
+from fastcore.foundation import L
+from fastcore.imports import noop
 from tqdm.auto import tqdm
 
 import di3cl
@@ -54,6 +56,7 @@ from .segment import (
 from ..train.config import (
     FinetuneConfig, format_config, make_finetune_config, restart_command)
 from ..train.devices import pick_device
+from ..train.run import check_trackers, make_trackers
 from ..weights import load
 
 # %% ../../nbs/library/tasks/finetune.ipynb #7b163822
@@ -217,6 +220,9 @@ class History(Callback):
         self.began = time.monotonic()
         steps = len(self.dls.train) * self.n_epoch
         self.bar = tqdm(total=steps, unit="step", desc="fine-tuning")
+        self.learn.logger = noop      # of fastai's table: here is another
+        self.learn.metrics = [ValueMetric(lambda: self.scores.oa, "val_oa"),
+                              ValueMetric(lambda: self.scores.miou, "val_miou")]
 
     def before_epoch(self):
         self.total = self.val_loss = 0
@@ -233,12 +239,14 @@ class History(Callback):
             self.val_loss += float(self.loss) * len(truth)
             self.confusion += confusion_matrix(truth, guess, len(self.confusion)).cpu()
 
+    def after_validate(self):
+        self.scores = segmentation_report(self.confusion)   # NaN if nothing is watched
+
     def after_epoch(self):
         loss = float(self.total) / len(self.dls.train)
         if not math.isfinite(loss):
             raise SarError(f"the loss is not a number by step {self.step}: "
                            f"lower lr (it is {self.learn.lr:g})")
-        self.scores = segmentation_report(self.confusion)   # NaN if nothing is watched
         _write_row(self, loss)
 
     def after_fit(self):
@@ -345,11 +353,13 @@ def finetune(data,               # as `open_labels` takes it, or gave it
              out,                # the folder of this model; must not exist
              seed=0,             # of everything random
              device="auto",      # "auto" | "cpu" | "cuda" | "mps"
+             log=(),             # where also to log: "tensorboard", "wandb"
              **settings):        # any field of FinetuneConfig
     "Fine-tune, and leave in `out` what the table above lists. Return (model, scores)."
     config = make_finetune_config(**settings)
     device = pick_device(device)
     check_new_folder(out)
+    check_trackers(L(log))
     if config.crop > config.size:
         raise SarError(f"a crop of {config.crop} pixels does not fit into a tile of "
                        f"{config.size}: lower crop, or raise size")
@@ -363,7 +373,9 @@ def finetune(data,               # as `open_labels` takes it, or gave it
                             weights=weights, seed=seed, device=device)
     with new_folder(out) as folder:
         write_atomic(folder / "config.toml", format_config(config, again).encode())
-        cbs = [History(folder / "history.csv")]
+        boards = make_trackers(L(log), folder, Path(out).name, given)
+        cbs = [History(folder / "history.csv"), *boards]
+        cbs += [Recorder(valid_metrics=bool(areas.val))] * bool(boards)   # they read it
         cbs += [KeepBest()] * (config.keep == "best")
         model = train_segmenter(labelled, areas, weights, config, seed, device, cbs)
         scores = write_model_folder(folder, model, labelled, areas, given, device)

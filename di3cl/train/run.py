@@ -502,25 +502,30 @@ def check_trackers(names):   # some of TRACKERS
             raise SarError(f"--log {name} needs a library that is not installed: "
                            f"pip install 'di3cl[{name}]'") from e
 
-def make_trackers(names,    # some of TRACKERS
-                  out,      # folder of the run
-                  record,   # its RunRecord
-                  step):    # at which it begins or goes on
+def make_trackers(names,     # some of TRACKERS
+                  out,       # folder of the run
+                  title,     # of the run, for whoever compares many
+                  settings,  # of the run: what JSON can hold
+                  step=0):   # at which it begins or goes on
     "fastai's callbacks of these names; none but in process 0."
     kinds = dict(tensorboard=_tensorboard, wandb=_wandb)
-    return [kinds[name](out, record, step) for name in names if rank() == 0]
+    return [kinds[name](out, title, settings, step) for name in names if rank() == 0]
 
 # %% ../../nbs/library/train/run.ipynb #3fc59988
-def _tensorboard(out, record, step):
+def _tensorboard(out, title, settings, step):
     from fastai.callback.tensorboard import SummaryWriter, TensorBoardCallback
 
     class Board(TensorBoardCallback):
         def _setup_writer(self):   # steps after this one are made again
             self.writer = SummaryWriter(self.log_dir, purge_step=step + 1)
 
+        def after_batch(self):
+            if self.training:      # else the last step is told again and again
+                super().after_batch()
+
     return Board(out / "tensorboard", trace_model=False, log_preds=False)
 
-def _wandb(out, record, step):
+def _wandb(out, title, settings, step):
     import wandb
     from fastai.callback.wandb import WandbCallback
 
@@ -529,9 +534,8 @@ def _wandb(out, record, step):
             file = out / "wandb.id"
             if not file.exists():
                 write_atomic(file, secrets.token_hex(4).encode())
-            settings = record.run.model_dump(mode="json")
             try:
-                wandb.init(project="di3cl", name=out.name, dir=out, resume="allow",
+                wandb.init(project="di3cl", name=title, dir=out, resume="allow",
                            id=file.read_text(), config=settings)
             except wandb.Error as e:
                 raise SarError(f"Weights & Biases says: {e}. Log in by wandb login, or "
