@@ -380,7 +380,8 @@ def change(
     threshold: Annotated[float | None, Option(
         help="Distance beyond which it is change; by Otsu's rule if left out.")] = None,
     probabilities: Annotated[Path | None, Option(
-        help="Also write how sure that is, of both classes, a .tif.")] = None,
+        help="Also write how sure that is, of both classes, a .tif, and beside it a "
+             ".qml, its style in QGIS.")] = None,
     config: File = None,        # settings
     device: OnDevice = "auto",  # where to compute
     **settings,                 # the fields of PredictConfig

@@ -219,6 +219,7 @@ def test_a_map_of_change_is_the_distance_beyond_its_threshold():
             test_eq((f.tags()["rule"], f.tags()["before"]), ("Otsu", "a.tif"))
             assert abs(float(f.tags()["threshold"]) - t) < 1e-4
         test_eq(read_style(m).classes, ("unchanged", "changed"))
+        test_eq(sure.with_suffix(".qml").read_bytes(), CHANGE.to_qml())
     t, share = map_change(a, b, d / "given.tif", "ratio", threshold=1e9)
     test_eq((t, share, read_band(d / "given.tif").max()), (1e9, 0, 0))
     same = d / "same"

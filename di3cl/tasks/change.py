@@ -253,7 +253,9 @@ def map_change(before,              # raster of the first date
     network, contract, how = _make_distance(weights, before, bands, device)
     scenes = [Scene(path, contract, unit, bands, nodata) for path in (before, after)]
     pair = ScenePair(*scenes)
-    with new_files(out, f"{out}.aux.xml", probabilities) as (a, names, b):
+    wanted = [out, f"{out}.aux.xml", probabilities,
+              probabilities and Path(probabilities).with_suffix(".qml")]
+    with new_files(*wanted) as (a, names, b, colours):
         plain = a.with_name("distances")
         distances = _write_distances(plain, pair, network, tile, overlap)
         cut = cut_distances(distances, threshold)
@@ -263,4 +265,6 @@ def map_change(before,              # raster of the first date
                     made_by=f"di3cl {di3cl.__version__}")
         count = write_map(_odds(distances, cut), pair.header, CHANGE, tags, a, b)
         names.write_bytes(CHANGE.to_xml())
+        if probabilities:
+            colours.write_bytes(CHANGE.to_qml())
     return cut.threshold, float(count[1] / count.sum())
