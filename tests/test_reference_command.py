@@ -37,7 +37,8 @@ def test_help_needs_no_torch():
 
 def test_every_setting_is_an_option():
     for command, config in dict(
-        pretrain=cli.Config, finetune=cli.FinetuneConfig, predict=cli.PredictConfig
+        pretrain=cli.Config, finetune=cli.FinetuneConfig, predict=cli.PredictConfig,
+        change=cli.PredictConfig,
     ).items():
         text = CliRunner().invoke(app, [command, "--help"]).stdout
         for f in fields(config):
