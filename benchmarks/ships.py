@@ -34,16 +34,19 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from scipy import ndimage, stats
+from skimage.measure import label, regionprops
+from skimage.morphology import isotropic_closing
 from stopwatch import write_json
 
 import di3cl
 from di3cl.encoder import Encoder
 from di3cl.evaluate.metrics import average_precision, match_boxes
+from di3cl.files import SarError
 from di3cl.sar import Preprocess, read_sar, to_unit
 from di3cl.tasks.detect import (
     Detector,
     as_backbone,
-    cfar_boxes,
     load_detector,
     save_detector,
     train_detector,
@@ -122,6 +125,36 @@ def train(args, parts):
         lr, _ = choose_lr(args, parts, start, labels)
         for seed in SEEDS[1:]:
             trained(args, parts, start, labels, seed, lr)
+
+
+def cfar(intensity,           # (H, W) linear power
+         looks=4,             # of its speckle
+         guard=16,            # from the pixel to the ring around it, pixels
+         reach=24,            # to the outer edge of the ring, pixels
+         false_alarm=1e-6):   # share of pure speckle that is called bright
+    "Return brightness as a multiple of the threshold. Source: Finn & Johnson 1968."
+    if not 0 <= guard < reach:
+        raise SarError(f"a ring from {guard} to {reach} pixels is empty: raise reach")
+    x = intensity.double().cpu().numpy()
+    inner, outer = 2 * guard + 1, 2 * reach + 1
+    n = outer**2 - inner**2
+    means = (k**2 * ndimage.uniform_filter(x, k) for k in (outer, inner))
+    ring = (next(means) - next(means)) / n
+    threshold = stats.f.isf(false_alarm, 2 * looks, 2 * looks * n)
+    return torch.from_numpy(x / ring / threshold)
+
+
+def cfar_boxes(intensity,    # (H, W) linear power
+               gap=2,        # bright pixels so near are one target, pixels
+               least=4,      # bright pixels that make a target
+               **settings):  # to `cfar`
+    "Return boxes (K, 4) and scores (K,) of bright spots, in a dict as torchvision's."
+    over = cfar(intensity, **settings).numpy()
+    spots = label(isotropic_closing(over > 1, gap)) * (over > 1)
+    found = [r for r in regionprops(spots, over) if r.area >= least]
+    boxes = [(r.bbox[1], r.bbox[0], r.bbox[3], r.bbox[2]) for r in found]
+    return dict(boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+                scores=torch.tensor([float(r.intensity_max) for r in found]))
 
 
 def threshold_boxes(image, guard, **settings):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.test import *
-from scipy import stats
+from ships import cfar, cfar_boxes
 from torchvision.models.detection import RetinaNet
 from di3cl.encoder import Encoder
 from di3cl.evaluate.metrics import average_precision, match_boxes
@@ -106,7 +106,9 @@ def test_crops_keep_boxes_on_their_ships():
         image[:, y0:y1, x0:x1] = 1
     seen = set()
     for _ in range(40):
-        crop, inside = cut_crop(image, boxes, 64, g)
+        crop, target = cut_crop(image, boxes, 64, g)
+        inside = target["boxes"]
+        test_eq(target["labels"].tolist(), [1] * len(inside))
         test_eq(crop.shape, (1, 64, 64))
         assert len(inside)                      # there is always one to learn from
         ships = torch.zeros(64, 64)
@@ -114,7 +116,7 @@ def test_crops_keep_boxes_on_their_ships():
             ships[y0:y1, x0:x1] = 1
         assert (crop[0] >= ships).all()               # a box holds nothing but its ship
         seen.add(len(inside))
-    test_eq(cut_crop(image, boxes[:0], 64, g)[1].shape, (0, 4))
+    test_eq(cut_crop(image, boxes[:0], 64, g)[1]["boxes"].shape, (0, 4))
     test_eq(cut_crop(image, boxes, 100, g)[0].shape, (1, 90, 100))
 
 
@@ -127,6 +129,7 @@ def test_a_detector_comes_back_from_its_file():
         state = torch.get_rng_state()
         again = load_detector(file)
         assert torch.equal(state, torch.get_rng_state())
+        assert again.encoder.conv1.weight is again.backbone.body.conv1.weight
         file.write_bytes(file.read_bytes().replace(b"[8, ", b"[4, "))
         with expect_fail(SarError, contains="seal differs"):
             load_detector(file)
