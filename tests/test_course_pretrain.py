@@ -270,6 +270,20 @@ def test_gradients_of_several_batches_are_added_up():
         test_close(a, (b + c) / 2, eps=1e-5)
 
 
+def test_the_band_of_a_gpu_is_what_the_page_says():
+    said = dict(auto=dict(again=(4.1, 0.3), resumed=(4.2, 0.4)),
+                no=dict(again=(6.6, 0.9), resumed=(5.1, 0.7)))
+    places = (Path(up, "benchmarks/results/gpu_band.json") for up in ("../..", ".", ".."))
+    file = next(path for path in places if path.exists())
+    measured = json.loads(file.read_text())["gaps"]
+    for amp, runs in said.items():
+        for name, (largest, last) in runs.items():
+            gap = measured[amp][name]
+            test_eq(round(100 * gap["largest"], 1), largest)
+            test_eq(round(100 * gap["last_tenth_mean"], 1), last)
+            assert gap["largest"] < 1.1 * measured[amp]["again"]["largest"]
+
+
 MICRO = SMALL | dict(pairs=8 * 8, device="cpu")
 
 def micro(out, data="sim", **kw):
