@@ -48,6 +48,19 @@ def ask(args, source, task):
         return None
 
 
+def rivals(args):
+    "Score image statistics, and the best answer by lot, on the same ground."
+    counts = {task: table_two.frozen(args, table_two.STATISTICS, task, "all", 0, "val")
+              for task in table_two.VALIDATED}
+    lots = table_two.chance({table_two.STATISTICS: {
+        task: found[None] for task, found in counts.items()}})
+    return {
+        name: {task: round(float(table_two.score_of(task, found.sum((0, 1)))), 4)
+               for task, found in rows.items()}
+        for name, rows in {"image statistics": {k: v[None] for k, v in counts.items()},
+                           "chance": lots}.items()}
+
+
 def main(args):
     ground.make(args.data, args.runs / "ground")
     table_two.make_random(args, 0)
@@ -61,7 +74,8 @@ def main(args):
                    for task, found in tasks.items()} for arm, tasks in scores.items()}
     record = dict(command=f"python benchmarks/contracts.py --pairs {args.pairs}",
                   machine=machine(), pretrain=args.plan["pretrain"],
-                  seeds=args.plan["seeds"], scores=scores, means=means)
+                  seeds=args.plan["seeds"], scores=scores, means=means,
+                  rivals=rivals(args))
     write_json(args.results / "contracts.json", record)
     print(json.dumps(means, indent=1))
 
