@@ -273,8 +273,8 @@ def test_gradients_of_several_batches_are_added_up():
 def test_the_band_of_a_gpu_is_what_the_page_says():
     said = dict(auto=dict(again=(4.1, 0.3), resumed=(4.2, 0.4)),
                 no=dict(again=(6.6, 0.9), resumed=(5.1, 0.7)))
-    places = (Path(up, "benchmarks/results/gpu_band.json") for up in ("../..", ".", ".."))
-    file = next(path for path in places if path.exists())
+    name = "benchmarks/results/gpu_band.json"
+    file = next(p for up in ("../..", ".", "..") if (p := Path(up, name)).exists())
     measured = json.loads(file.read_text())["gaps"]
     for amp, runs in said.items():
         for name, (largest, last) in runs.items():

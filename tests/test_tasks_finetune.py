@@ -256,7 +256,8 @@ def test_a_run_leaves_a_model_that_gives_its_scores_again():
 
 
 def test_tensorboard_shows_what_the_history_says():
-    board = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator")
 
 
     def events(run):
@@ -277,7 +278,8 @@ def test_tensorboard_shows_what_the_history_says():
         shown = curves[name.replace("val_loss", "valid_loss")]        # by fastai's name
         test_close(shown, rows[["step", name]].values, eps=1e-4)
     quick(strip(d / "strip"), d / "unwatched", log="tensorboard", share=0.2)
-    assert "train_loss" in (curves := events(d / "unwatched")) and "val_oa" not in curves
+    curves = events(d / "unwatched")
+    assert "train_loss" in curves and "val_oa" not in curves
 
 
 def test_a_seed_decides_a_run():
