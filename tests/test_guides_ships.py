@@ -133,6 +133,10 @@ def test_a_detector_comes_back_from_its_file():
         file.write_bytes(file.read_bytes().replace(b"[8, ", b"[4, "))
         with expect_fail(SarError, contains="seal differs"):
             load_detector(file)
+        again.anchors = (0, 16, 32, 64, 128)      # no reader would take them
+        with expect_fail(SarError, contains="anchors"):
+            save_detector(again, file.with_name("wrong.safetensors"))
+        again.anchors = detector.anchors
     with torch.no_grad():
         test_eq(detector([*seen], "db")[0]["boxes"], again([*seen], "db")[0]["boxes"])
     test_eq((again.classes, again.anchors), (("ship",), detector.anchors))

@@ -9,8 +9,11 @@ __all__ = ['as_backbone', 'Detector', 'cut_crop', 'train_detector', 'save_detect
            'load_detector']
 
 # %% ../../nbs/guides/ships.ipynb #5e883bb9
+from typing import Annotated
+
 import torch
 from fastai.torch_core import to_device
+from pydantic import Field
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import (
     FastRCNNPredictor, FasterRCNN, TwoMLPHead)
@@ -22,7 +25,10 @@ from tqdm.auto import trange
 from ..encoder import Encoder
 from ..files import SarError
 from ..sar import Preprocess
-from ..weights import Label, Loaded, load, load_tensors, read_sealed, write_sealed
+from .segment import Name
+from ..train.config import Width
+from ..weights import (
+    Loaded, Network, Sealed, load, load_tensors, read_sealed, write_sealed)
 
 # %% ../../nbs/guides/ships.ipynb #dae4482c
 def as_backbone(weights,     # what `di3cl.load` takes, or an (encoder, preprocess)
@@ -123,7 +129,19 @@ def train_detector(detector,    # a Detector, changed in place
     return detector.eval()
 
 # %% ../../nbs/guides/ships.ipynb #5075f9db
-_FORMAT = "di3cl-detector-2"
+_FORMAT = "di3cl-detector-3"
+_Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class _Label(Sealed):
+    "What stands on the label of a detector."
+    classes: Annotated[list[Name], Field(min_length=1, max_length=255)]
+    anchors: Annotated[list[_Side], Field(min_length=5, max_length=5)]
+    width: Width
+    encoder: Network
+    preprocess: dict
+    provenance: dict
+    sha256: str
 
 
 def save_detector(detector,       # a Detector
@@ -131,20 +149,19 @@ def save_detector(detector,       # a Detector
                   **provenance):  # whatever JSON can hold: data=, weights=, seed=, ...
     "Write the network with its label, whole or not at all."
     backbone = detector.backbone
-    config = dict(width=backbone.out_channels, classes=detector.classes,
-                  anchors=detector.anchors)
-    write_sealed(path, detector, _FORMAT, Label, provenance, config=config,
+    write_sealed(path, detector, _FORMAT, _Label, provenance,
+                 classes=detector.classes, anchors=detector.anchors,
+                 width=backbone.out_channels,
                  preprocess=backbone.loaded.preprocess.to_dict())
 
 
 def load_detector(path):   # of a file that save_detector wrote
     "Load a Detector in eval mode, on the CPU, with `.label`, or raise `WeightsError`."
-    label = read_sealed(path, _FORMAT, Label, "no detector",
+    label = read_sealed(path, _FORMAT, _Label, "no detector",
                         "give a file that save_detector wrote")
-    config = label["config"]
     with torch.device("meta"):
         pair = Encoder(**label["encoder"]), Preprocess.from_dict(label["preprocess"])
-        backbone = as_backbone(pair, config["width"])
-        detector = Detector(backbone, config["classes"], config["anchors"])
+        backbone = as_backbone(pair, label["width"])
+        detector = Detector(backbone, label["classes"], label["anchors"])
     detector.label = label
     return load_tensors(path, detector, label["sha256"])
