@@ -52,13 +52,11 @@ def rivals(args):
     "Score image statistics, and the best answer by lot, on the same ground."
     counts = {task: table_two.frozen(args, table_two.STATISTICS, task, "all", 0, "val")
               for task in table_two.VALIDATED}
-    lots = table_two.chance({table_two.STATISTICS: {
-        task: found[None] for task, found in counts.items()}})
-    return {
-        name: {task: round(float(table_two.score_of(task, found.sum((0, 1)))), 4)
-               for task, found in rows.items()}
-        for name, rows in {"image statistics": {k: v[None] for k, v in counts.items()},
-                           "chance": lots}.items()}
+    one = {task: found[None] for task, found in counts.items()}     # of one seed
+    rows = {"image statistics": one,
+            "chance": table_two.chance({table_two.STATISTICS: one})}
+    return {name: {task: round(float(table_two.score_of(task, found.sum((0, 1)))), 4)
+                   for task, found in tasks.items()} for name, tasks in rows.items()}
 
 
 def main(args):
