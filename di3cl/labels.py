@@ -263,7 +263,8 @@ class PairReader:
         raw, own = self._mask(k, window[:4], named)
         top, left = window[4:]
         own[:top] = own[:, :left] = False
-        met = Counter(raw[own].tolist())
+        values, counts = np.unique(raw[own], return_counts=True)
+        met = Counter(dict(zip(values.tolist(), counts.tolist())))
         self.met += met
         out = np.full(raw.shape, IGNORE, "uint8")
         for value in met.keys() & self.legend.index.keys():

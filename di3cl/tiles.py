@@ -449,9 +449,9 @@ def _sample(self: Samples, i):
         said = " ".join(str(e).split())[:200]
         raise SarError(f"{where}: {type(e).__name__}: {said}; mend it, or leave it out "
                        "(torch.utils.data.Subset)") from e
-    if not isinstance(sample, Mapping) or "image" not in sample:
-        raise UnitError(f"{where}: is a {type(sample).__name__}; it must be a dict "
-                        "with an `image`")
+    image = sample.get("image") if isinstance(sample, Mapping) else None
+    if not isinstance(image, (np.ndarray, torch.Tensor)):
+        raise UnitError(f"{where}: is no dict whose `image` is a tensor or an array")
     return sample
 
 @patch
