@@ -67,14 +67,14 @@ def grey(path):
 
 @cache
 def scene_parts(data):
-    "Which part each patch of the SEN1-2 scenes is in, {path: (part, group)}."
+    "Where each patch of the SEN1-2 scenes is, {path: (part, group, large)}."
     with open(data / "index.csv") as f:
         rows = [r for r in csv.DictReader(f) if r["set"] == "sen12_scene5"]
     size, found = Counter(r["group"] for r in rows), {}
     for r in rows:
         part = ("train", "val", "test")[int(r["group"]) % 3]
         large = size[r["group"]] > 100
-        found[r["path"]] = "train" if large else part, int(r["group"])
+        found[r["path"]] = "train" if large else part, int(r["group"]), large
     return found
 
 
@@ -151,9 +151,8 @@ def flevoland(data, labels):
 
 def scenes(data):
     parts = scene_parts(data)
-    size = Counter(group for _, group in parts.values())
-    for k, (name, (part, group)) in enumerate(sorted(parts.items())):
-        if size[group] > 100 and k % 3:
+    for k, (name, (part, group, large)) in enumerate(sorted(parts.items())):
+        if large and k % 3:
             continue
         image, kind = grey(data / name), SCENES.index(name.split("/")[1])
         mask = np.full(image.shape, kind, "uint8")

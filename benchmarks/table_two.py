@@ -15,7 +15,7 @@ import argparse
 import json
 import tomllib
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from unittest.mock import patch
@@ -161,10 +161,15 @@ class LiteNet(nn.Module):
         return list(maps.values())[-4:]
 
 
+@cache
+def open_ground(folder, name):
+    "Open the labels of a task, once."
+    return open_labels(folder / name, ground.TASKS[name].task, ground.TASKS[name].size)
+
+
 def open_task(args, name, labels, seed, held="test"):
     "Open a task: (its Labelled, Areas to learn from and to be scored on)."
-    task = ground.TASKS[name]
-    labelled = open_labels(args.runs / "ground" / name, task.task, task.size)
+    labelled = open_ground(args.runs / "ground", name)
     parts = {"train": [], "val": [], "test": []}
     for i, spot in enumerate(labelled.spots):
         parts[spot.part].append(i)
@@ -301,8 +306,6 @@ def collect(args, rows, way, labels):
     for row, runs in rows.items():
         if way == "fine-tuned" and row in (STATISTICS, IMAGENET):
             continue
-        if args.only and row not in args.only:
-            continue
         ask = partial(counts_of, args, row, way, labels)
         found[row] = {task: torch.stack([*map(
             partial(ask, task), runs, args.plan["seeds"])]) for task in ground.TASKS}
@@ -349,14 +352,14 @@ def intervals(values):
     return dict(mean=interval(values.mean(1))) | found
 
 
-def summarise(found, args):
+def summarise(found, args, rivals=RIVALS):
     "Scores, gains and rank correlation of one column, as JSON holds them."
     table, rows = resample(found, args.plan["resamples"]), [*found]
     paper = args.plan["paper"]
     out = {}
     for k, row in enumerate(rows):
         out[row] = dict(score=intervals(table[:, k]))
-        for rival in RIVALS:
+        for rival in rivals:
             if rival in found and rival != row:
                 gain = table[:, k] - table[:, rows.index(rival)]
                 out[row][f"over {rival}"] = intervals(gain)
@@ -368,6 +371,7 @@ def summarise(found, args):
 
 def score(args):
     columns, rows = {}, sources(args)
+    rows = {row: rows[row] for row in rows if row in (args.only or rows)}
     for way, labels in product(WAYS, args.plan["labels"]):
         columns[f"{way}, {labels}"] = collect(args, rows, way, labels)
     if args.only:
