@@ -94,7 +94,7 @@ def test_ridge_is_chosen_on_groups_held_out():
     assert max(mixed) > 0.97 > max(by_scene) + 0.1  # they know their scene
     x, y = torch.randn(60, 3, generator=g), torch.arange(60) // 30    # scene is class:
     x, y = x.numpy(), y.numpy()
-    test_eq(choose_ridge(x, y, y)[1], [0] * 5)                        # nothing breaks
+    test_eq(choose_ridge(x, y, y), (STRENGTHS[2], [0] * 5))           # nothing is right
 
 
 def test_linear_probe_refuses_what_cannot_be_asked():
