@@ -15,6 +15,7 @@ import argparse
 import json
 import tomllib
 from contextlib import nullcontext
+from copy import copy
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -169,7 +170,7 @@ def open_ground(folder, name):
 
 def open_task(args, name, labels, seed, held="test"):
     "Open a task: (its Labelled, Areas to learn from and to be scored on)."
-    labelled = open_ground(args.runs / "ground", name)
+    labelled = copy(open_ground(args.runs / "ground", name))    # contracts change it
     parts = {"train": [], "val": [], "test": []}
     for i, spot in enumerate(labelled.spots):
         parts[spot.part].append(i)

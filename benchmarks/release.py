@@ -1,0 +1,129 @@
+"""The encoder that is released: try recipes, keep the best, score it beside its rivals.
+
+    python benchmarks/release.py train    --data DATA --runs RUNS
+    python benchmarks/release.py validate --data DATA --runs RUNS   # -> recipes.json
+    python benchmarks/release.py score    --data DATA --runs RUNS   # -> release.json
+
+It learns from the images of ground.py, whose licences let weights be released, and is
+asked as the rows of Table II are. `train` and `validate` look at validation ground
+alone; `score` takes the best candidate, writes it to release/, pre-trains a twin on
+simulated scenes, and asks both for their scores on test ground, once. All go on where
+they were stopped. What is tried stands in release.toml.
+"""
+import argparse
+import json
+import shutil
+import tomllib
+from itertools import product
+from pathlib import Path
+
+import ground
+import numpy as np
+import table_two
+import torch
+from stopwatch import machine, write_json
+
+from di3cl.train.devices import pick_device
+
+RELEASED, SIMULATED = "Released", "Simulated"
+FOLDER = table_two.HERE.parent / "release"
+RIVALS = table_two.RANDOM, table_two.STATISTICS, table_two.IMAGENET, SIMULATED
+
+
+def folder(args, name):
+    "The run of a candidate."
+    return args.runs / "release" / name
+
+
+def settings(args, name):
+    "The settings of a candidate."
+    tried = args.recipes["pretrain"] | args.recipes["candidates"][name]
+    return args.plan["pretrain"] | tried
+
+
+def train(args):
+    ground.make(args.data, args.runs / "ground")
+    tiles = table_two.tiles_of(args)
+    for name in args.only or args.recipes["candidates"]:
+        table_two.finish(args, tiles, folder(args, name), 0, settings(args, name))
+
+
+def ask(args, source, task, labels, draw):
+    "Score a frozen encoder on validation ground."
+    found = table_two.frozen(args, source, task, labels, draw, "val").sum(0)
+    return round(float(table_two.score_of(task, found)), 4)
+
+
+def validate_one(args, source):
+    "{tiles: {task: score}}, a mean over draws of the labelled tiles."
+    scores = {}
+    for labels in args.plan["labels"]:
+        draws = range(1 if labels == "all" else args.recipes["draws"])
+        scores[str(labels)] = {
+            task: float(np.mean([ask(args, source, task, labels, k) for k in draws]))
+            for task in table_two.VALIDATED}
+    return scores
+
+
+def validate(args):
+    table_two.make_random(args, 0)
+    sources = {name: folder(args, name) for name in args.recipes["candidates"]}
+    sources |= {table_two.RANDOM: args.runs / f"arms/{table_two.RANDOM}/0",
+                table_two.STATISTICS: table_two.STATISTICS}
+    scores = {}
+    for name, source in sources.items():
+        path = args.runs / f"release/{name}.json"
+        if not path.exists():
+            write_json(path, validate_one(args, source))
+        scores[name] = json.loads(path.read_text())
+        print(name, f"{overall(scores[name]):.4f}")
+    write_json(args.results / "recipes.json", dict(
+        command="python benchmarks/release.py validate", machine=machine(),
+        recipes=args.recipes, scores=scores))
+
+
+def overall(scores):
+    "One number for a candidate: the mean over few and many labels, and over tasks."
+    return float(np.mean([list(found.values()) for found in scores.values()]))
+
+
+def score(args):
+    scores = json.loads((args.results / "recipes.json").read_text())["scores"]
+    best = max(args.recipes["candidates"], key=lambda name: overall(scores[name]))
+    weights, twin = FOLDER / "di3cl-radar.safetensors", folder(args, f"simulated {best}")
+    shutil.copy(folder(args, best) / "weights.safetensors", weights)
+    table_two.finish(args, "sim", twin, 0, settings(args, best))
+    seeds = args.plan["seeds"]
+    rows = table_two.sources(args)
+    rows = {name: rows[name] for name in RIVALS if name in rows}
+    rows |= {SIMULATED: [twin] * len(seeds), RELEASED: [weights] * len(seeds)}
+    columns = {}
+    for way, labels in product(table_two.WAYS, args.plan["labels"]):
+        found = table_two.collect(args, rows, way, labels)
+        found[table_two.CHANCE] = table_two.chance(found)
+        columns[f"{way}, {labels}"] = table_two.summarise(found, args, RIVALS)["rows"]
+    write_json(args.results / "release.json", dict(
+        command="python benchmarks/release.py score", machine=machine(), candidate=best,
+        plan=args.plan, recipes=args.recipes, columns=columns))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "validate", "score"))
+    parser.add_argument("--data", type=Path, required=True, help="the real data")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--only", action="append", help="one candidate; may be repeated")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--results", type=Path, default=table_two.HERE / "results")
+    args = parser.parse_args()
+    args.device = str(pick_device(args.device))
+    torch.set_num_threads(args.threads)
+    args.plan = tomllib.loads((table_two.HERE / "table_two.toml").read_text())
+    args.recipes = tomllib.loads((table_two.HERE / "release.toml").read_text())
+    dict(train=train, validate=validate, score=score)[args.what](args)
+
+
+if __name__ == "__main__":
+    main()
