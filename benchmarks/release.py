@@ -90,7 +90,8 @@ def overall(scores):
 def score(args):
     scores = json.loads((args.results / "recipes.json").read_text())["scores"]
     best = max(args.recipes["candidates"], key=lambda name: overall(scores[name]))
-    weights, twin = FOLDER / "di3cl-radar.safetensors", folder(args, f"simulated {best}")
+    weights = FOLDER / "di3cl-radar.safetensors"
+    twin = folder(args, f"simulated {best}")
     shutil.copy(folder(args, best) / "weights.safetensors", weights)
     table_two.finish(args, "sim", twin, 0, settings(args, best))
     seeds = args.plan["seeds"]
@@ -113,7 +114,7 @@ def main():
     parser.add_argument("what", choices=("train", "validate", "score"))
     parser.add_argument("--data", type=Path, required=True, help="the real data")
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--only", action="append", help="one candidate; may be repeated")
+    parser.add_argument("--only", action="append", help="a candidate; may be repeated")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--results", type=Path, default=table_two.HERE / "results")

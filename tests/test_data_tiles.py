@@ -421,7 +421,7 @@ def test_what_is_wrong_with_a_sample_is_said_with_its_number():
         with expect_fail(UnitError, contains=why):
             broken("image", change)
     for sample in (1, 2), {}, dict(image="a/path.tif"), dict(image=None):
-        test_fail(lambda: DatasetTiles([sample], 32, "db"), contains="sample 0: is no dict")
+        test_fail(lambda: DatasetTiles([sample], 32, "db"), contains="0: is no dict")
     with expect_fail(SarError, contains="5: FileNotFoundError: no file here; mend it"):
         broken("image", raising, n=9)                     # one in nine is too many
     with heard() as lines:
