@@ -201,7 +201,11 @@ def linked(args, name, labelled, ids):
 
 def frozen(args, source, name, labels, seed, held="test"):
     "Ask a linear rule on frozen features: (ground, K, K) confusions."
-    labelled, areas = open_task(args, name, labels, seed, held)
+    return probe(args, source, name, *open_task(args, name, labels, seed, held), seed)
+
+
+def probe(args, source, name, labelled, areas, seed):
+    "The same, of Areas of one's own."
     encoder, preprocess = load(args.runs / f"arms/{RANDOM}/0")
     if source == IMAGENET:
         encoder = LiteNet()
