@@ -5,8 +5,8 @@
     python benchmarks/release.py score    --data DATA --runs RUNS   # -> release.json
 
 It learns from the images of ground.py, whose licences let weights be released, and is
-asked as the rows of Table II are. `train` and `validate` look at validation ground
-alone; `score` takes the best candidate, writes it to release/, pre-trains a twin on
+asked as the rows of Table II are. `train` and `validate` look at no test ground;
+`score` takes the best candidate, writes it to release/, pre-trains a twin on
 simulated scenes, and asks both for their scores on test ground, once. All go on where
 they were stopped. What is tried stands in release.toml.
 """

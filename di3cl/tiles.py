@@ -416,8 +416,7 @@ def describe_data(data):   # a name, a path, or a dataset
 def read(self: Samples,
          i):    # number of the sample
     "(C, H, W) float32, (H, W) bool of its valid pixels, and the whole sample."
-    where, sample = f"{self.name}, sample {i}", self._sample(i)
-    x = torch.as_tensor(sample["image"])
+    where, (x, sample) = f"{self.name}, sample {i}", self._sample(i)
     if x.ndim != 3 or not x.numel() or x.is_complex():
         raise UnitError(f"{where}: its image is {tuple(x.shape)} of {x.dtype}; it must "
                         "be (C, H, W), of real numbers")
@@ -439,20 +438,20 @@ def read(self: Samples,
 # %% ../nbs/library/data/tiles.ipynb #66c09dc1
 @patch
 def _sample(self: Samples, i):
-    "The dict; whatever is raised on the way there becomes one line."
+    "Its image as a tensor, and the dict; whatever is raised becomes one line."
     where = f"{self.name}, sample {i}"
     try:
         sample = self.dataset[i]
+        if not isinstance(sample, Mapping) or "image" not in sample:
+            raise UnitError(f"{where}: is a {type(sample).__name__} without `image`; "
+                            "it must be a dict that has one")
+        return torch.as_tensor(sample["image"]), sample
     except SarError:
         raise
     except Exception as e:
         said = " ".join(str(e).split())[:200]
         raise SarError(f"{where}: {type(e).__name__}: {said}; mend it, or leave it out "
                        "(torch.utils.data.Subset)") from e
-    image = sample.get("image") if isinstance(sample, Mapping) else None
-    if not isinstance(image, (np.ndarray, torch.Tensor)):
-        raise UnitError(f"{where}: is no dict whose `image` is a tensor or an array")
-    return sample
 
 @patch
 def _check(self: Samples, x, valid, where):

@@ -420,8 +420,12 @@ def test_what_is_wrong_with_a_sample_is_said_with_its_number():
         (lambda x: x - 500, "sample 5: 1920 valid values are below -100 dB")):
         with expect_fail(UnitError, contains=why):
             broken("image", change)
-    for sample in (1, 2), {}, dict(image="a/path.tif"), dict(image=None):
-        test_fail(lambda: DatasetTiles([sample], 32, "db"), contains="0: is no dict")
+    for sample, why in (
+        ((1, 2), "sample 0: is a tuple"), ({}, "sample 0: is a dict without `image`"),
+        (dict(image="a/path.tif"), "sample 0: TypeError: "),
+        (dict(image=None), "sample 0: RuntimeError: ")):
+        with expect_fail(SarError, contains=why):
+            DatasetTiles([sample], 32, "db")
     with expect_fail(SarError, contains="5: FileNotFoundError: no file here; mend it"):
         broken("image", raising, n=9)                     # one in nine is too many
     with heard() as lines:
