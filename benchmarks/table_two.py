@@ -44,7 +44,7 @@ from di3cl.evaluate.probe import (
     image_statistics,
     predict_patches,
 )
-from di3cl.evaluate.report import choose_contract, predict_tiles, tally
+from di3cl.evaluate.report import choose_contract, predict_tiles
 from di3cl.labels import by_group, few, find_pairs, open_labels
 from di3cl.model import pool_regions
 from di3cl.pretrain import fit_preprocess, new_model, pretrain
@@ -253,17 +253,12 @@ def fine_tuned(args, source, name, labels, seed):
     labelled, areas = open_task(args, name, labels, seed)
     config = make_finetune_config(**args.plan["finetune"])
     model = train_segmenter(labelled, areas, source, config, seed, args.device).eval()
-    group = linked(args, name, labelled, areas.test)
-    if name != "scenes":
-        return by_group(tally(model, labelled, areas.test, 16, args.device).confusion,
-                        group)
-    truth, guess = [], []
+    group, found = linked(args, name, labelled, areas.test), []
     for _, label, said in predict_tiles(model, labelled, areas.test, 16, args.device):
-        truth.append(label[:, 0, 0])
-        guess.append(said.flatten(1).mode(1).values)      # most pixels decide
-    found = tile_confusions(*(torch.cat(x)[:, None] for x in (truth, guess)),
-                            len(labelled.classes))
-    return by_group(found, group)
+        if name == "scenes":                              # most pixels decide
+            label, said = label[:, 0, 0, None], said.flatten(1).mode(1).values[:, None]
+        found.append(tile_confusions(label, said, len(labelled.classes)))
+    return by_group(torch.cat(found), group)
 
 
 # ---------------------------------------------------------------- score

@@ -419,15 +419,16 @@ class Labelled:
 
     def tile(self, i):       # its number
         "(C, size, size) float32 in `unit`, finite; (size, size) uint8 with IGNORE."
-        if i in self._cache:
-            return self._cache[i]
+        key = int(i), self.unit, *self._order
+        if key in self._cache:
+            return self._cache[key]
         image, label = self.read(self.spots[i])
         if self.unit == RELATIVE:
             stats = self.scene and self.scene(self.spots[i])
             image = to_relative(image, self._stored, stats)
         image = image[self._order]
         if image.nbytes * (len(self._cache) + 1) <= self.cache_bytes:
-            self._cache[i] = image, label
+            self._cache[key] = image, label
         return image, label
 
     def batch(self, ids):    # numbers of tiles
@@ -440,7 +441,7 @@ class Labelled:
 def reorder(self: Labelled,
             order):  # numbers of the channels, which have names
     "Give the channels in another order from now on, and say so in the notes."
-    self._cache, self._order = {}, [self._order[k] for k in order]
+    self._order = [self._order[k] for k in order]
     self.names = tuple(self.names[k] for k in order)
     self.notes.append(f"channels put into the order {', '.join(self.names)}")
 
@@ -448,7 +449,7 @@ def reorder(self: Labelled,
 @patch
 def make_relative(self: Labelled):
     "From now on tell each tile by median and spread of its raster."
-    self._cache, self.unit = {}, RELATIVE
+    self.unit = RELATIVE
 
 # %% ../nbs/library/data/labels.ipynb #65e08d7d
 @patch(as_prop=True)
