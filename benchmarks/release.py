@@ -10,12 +10,8 @@ asked as the rows of Table II are. `train` and `validate` look at no test ground
 simulated scenes, and asks both for their scores on test ground, once. All go on where
 they were stopped. What is tried stands in release.toml.
 """
-import argparse
 import json
-import shutil
 import tomllib
-from itertools import product
-from pathlib import Path
 
 import ground
 import numpy as np
@@ -24,8 +20,8 @@ import torch
 from sklearn.model_selection import GroupKFold
 from stopwatch import machine, write_json
 
+from di3cl.files import write_atomic
 from di3cl.tasks.finetune import Areas
-from di3cl.train.devices import pick_device
 
 RELEASED, SIMULATED = "Released", "Simulated"
 FOLDER = table_two.HERE.parent / "release"
@@ -97,38 +93,24 @@ def score(args):
     best = max(args.recipes["candidates"], key=lambda k: sum(scores[k].values()))
     weights = FOLDER / "di3cl-radar.safetensors"
     twin = folder(args, f"simulated {best}")
-    shutil.copy(folder(args, best) / "weights.safetensors", weights)
+    write_atomic(weights, (folder(args, best) / "weights.safetensors").read_bytes())
     table_two.finish(args, "sim", twin, 0, settings(args, best))
     seeds = args.plan["seeds"]
     rows = table_two.sources(args)
     rows = {name: rows[name] for name in RIVALS if name in rows}
     rows |= {SIMULATED: [twin] * len(seeds), RELEASED: [weights] * len(seeds)}
-    columns = {}
-    for way, labels in product(table_two.WAYS, args.plan["labels"]):
-        found = table_two.collect(args, rows, way, labels)
-        found[table_two.CHANCE] = table_two.chance(found)
-        columns[f"{way}, {labels}"] = table_two.summarise(found, args, RIVALS)["rows"]
+    columns = {name: table_two.summarise(found, args, RIVALS)["rows"]
+               for name, found in table_two.ask_all(args, rows).items()}
     write_json(args.results / "release.json", dict(
         command="python benchmarks/release.py score", machine=machine(), candidate=best,
         plan=args.plan, recipes=args.recipes, columns=columns))
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "validate", "score"))
-    parser.add_argument("--data", type=Path, required=True, help="the real data")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--only", action="append", help="a candidate; may be repeated")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument("--results", type=Path, default=table_two.HERE / "results")
-    args = parser.parse_args()
-    args.device = str(pick_device(args.device))
-    torch.set_num_threads(args.threads)
-    args.plan = tomllib.loads((table_two.HERE / "table_two.toml").read_text())
+    steps = dict(train=train, validate=validate, score=score)
+    args = table_two.read_options(__doc__, steps)
     args.recipes = tomllib.loads((table_two.HERE / "release.toml").read_text())
-    dict(train=train, validate=validate, score=score)[args.what](args)
+    steps[args.what](args)
 
 
 if __name__ == "__main__":

@@ -354,6 +354,7 @@ def intervals(values):
 
 def summarise(found, args, rivals=RIVALS):
     "Scores, gains and rank correlation of one column, as JSON holds them."
+    found = found | {CHANCE: chance(found)}
     table, rows = resample(found, args.plan["resamples"]), [*found]
     paper = args.plan["paper"]
     out = {}
@@ -369,21 +370,23 @@ def summarise(found, args, rivals=RIVALS):
     return dict(rows=out, rank_correlation=interval(np.array(ranks)))
 
 
+def ask_all(args, rows):
+    "Ask these rows in all ways: {column: what `collect` found}."
+    return {f"{way}, {labels}": collect(args, rows, way, labels)
+            for way, labels in product(WAYS, args.plan["labels"])}
+
+
 def score(args):
-    columns, rows = {}, sources(args)
-    rows = {row: rows[row] for row in rows if row in (args.only or rows)}
-    for way, labels in product(WAYS, args.plan["labels"]):
-        columns[f"{way}, {labels}"] = collect(args, rows, way, labels)
+    found = sources(args)
+    rows = {row: found[row] for row in found if row in (args.only or found)}
+    asked = ask_all(args, rows)
     if args.only:
         return                     # another process will add up
-    for found in columns.values():
-        found[CHANCE] = chance(found)
-    record = dict(
+    write_json(args.results / "table_two.json", dict(
         command="python benchmarks/table_two.py score", machine=machine(),
         plan=args.plan, rates={p.stem: json.loads(p.read_text())
                                for p in sorted((args.runs / "rates").glob("*.json"))},
-        columns={name: summarise(found, args) for name, found in columns.items()})
-    write_json(args.results / "table_two.json", record)
+        columns={name: summarise(found, args) for name, found in asked.items()}))
 
 
 # ---------------------------------------------------------------- draw
@@ -432,13 +435,14 @@ def picture(record, rows):
     return fig
 
 
-def main():
+def read_options(about, what):
+    "Read the command line, and the plan."
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "score", "draw"))
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=what)
     parser.add_argument("--data", type=Path, help="the real data")
     parser.add_argument("--runs", type=Path, help="folder of all runs")
-    parser.add_argument("--only", action="append", help="one method; may be repeated")
+    parser.add_argument("--only", action="append", help="one name; may be repeated")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--config", type=Path, default=HERE / "table_two.toml")
@@ -449,7 +453,13 @@ def main():
     args.plan = tomllib.loads(args.config.read_text())
     if args.what != "draw" and not (args.data and args.runs):
         parser.error(f"{args.what} needs --data and --runs")
-    dict(run=run, score=score, draw=draw)[args.what](args)
+    return args
+
+
+def main():
+    steps = dict(run=run, score=score, draw=draw)
+    args = read_options(__doc__, steps)
+    steps[args.what](args)
 
 
 if __name__ == "__main__":
