@@ -9,14 +9,13 @@ it: patches of simulated land, frozen features. The land is of another seed than
 of training, and is no test land. Rows go to results/arch.json, each when it is there.
 """
 import argparse
-import json
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from speed import number
 from steps import set_up, train_step
-from stopwatch import contest, machine
+from stopwatch import contest, machine, write_json
 from tqdm.auto import tqdm
 
 from di3cl.evaluate.probe import (
@@ -27,7 +26,6 @@ from di3cl.evaluate.probe import (
     score,
     sim_patches,
 )
-from di3cl.files import write_atomic
 from di3cl.pretrain import new_model, pretrain
 from di3cl.train.config import make_config
 from di3cl.train.run import read_metrics
@@ -106,7 +104,7 @@ def main(args):
             learned = teach(config, args.seconds, rows[1].rate, seed, land)
             found["learned"].append(learned)
             print(f"  seed {seed}: {learned}")
-        write_atomic(args.out, json.dumps(record, indent=1).encode())
+        write_json(args.out, record)
 
 
 if __name__ == "__main__":

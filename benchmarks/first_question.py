@@ -14,7 +14,6 @@ pre-training.
 
 import argparse
 import itertools
-import json
 import logging
 import platform
 import warnings
@@ -24,6 +23,7 @@ from typing import NamedTuple
 import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
+from stopwatch import write_json
 
 from di3cl.evaluate.dense import (
     collect_pixels,
@@ -41,7 +41,6 @@ from di3cl.evaluate.probe import (
     keep_common,
     predict_patches,
 )
-from di3cl.files import write_atomic
 from di3cl.labels import by_group
 from di3cl.pretrain import new_model, pretrain
 from di3cl.sar import Preprocess, read_sar, to_unit
@@ -363,10 +362,7 @@ def score(args):
         torch=torch.__version__,
         rows=rows,
     )
-    write_atomic(
-        Path(__file__).parent / "results/first_question.json",
-        (json.dumps(record, indent=1) + "\n").encode(),
-    )
+    write_json(Path(__file__).parent / "results/first_question.json", record)
 
 
 if __name__ == "__main__":

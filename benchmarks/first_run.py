@@ -11,9 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stopwatch import machine
-
-from di3cl.files import write_atomic
+from stopwatch import machine, write_json
 
 RESULTS = Path(__file__).parent / "results"
 # the file that each part leaves last
@@ -36,7 +34,7 @@ def main():
     record = dict(command="python benchmarks/first_run.py", machine=machine(),
                   minutes=round(whole / 60, 2), seconds=parts, results=results,
                   config=config)
-    write_atomic(RESULTS / "demo.json", json.dumps(record, indent=1).encode())
+    write_json(RESULTS / "demo.json", record)
     print(f"{whole / 60:.1f} minutes: {parts}")
 
 

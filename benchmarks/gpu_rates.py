@@ -5,14 +5,12 @@
 Tiles are random numbers that lie on the GPU already: reading is not measured. Each row
 is a mean over eight steps after three that warm up.
 """
-import json
 import time
 from pathlib import Path
 
 import torch
-from stopwatch import machine
+from stopwatch import machine, write_json
 
-from di3cl.files import write_atomic
 from di3cl.pretrain import Pairs, new_model, trained
 from di3cl.sar import Preprocess
 from di3cl.train.config import make_config
@@ -86,7 +84,7 @@ def main():
         rows.append(measure(preset, settings))
         print(rows[-1], flush=True)
     record = dict(machine=machine(), rows=rows)
-    write_atomic(OUT, json.dumps(record, indent=1).encode())
+    write_json(OUT, record)
 
 
 if __name__ == "__main__":

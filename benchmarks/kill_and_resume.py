@@ -7,7 +7,6 @@ what comes out with a run left in peace.
 """
 
 import argparse
-import json
 import platform
 import random
 import signal
@@ -18,8 +17,8 @@ import time
 from pathlib import Path
 
 import torch
+from stopwatch import write_json
 
-from di3cl.files import write_atomic
 from di3cl.train.run import checkpoints, read_checkpoint, read_metrics
 
 RUN = """
@@ -130,10 +129,7 @@ def main():
     with tempfile.TemporaryDirectory() as root:
         result = trial(Path(root), args.kills, args.pairs)
     print({k: v for k, v in result.items() if k != "kills"})
-    write_atomic(
-        Path(__file__).parent / "results/kill_and_resume.json",
-        (json.dumps(result, indent=1) + "\n").encode(),
-    )
+    write_json(Path(__file__).parent / "results/kill_and_resume.json", result)
     sys.exit(not (result["bit_equal"] and result["same_log"]))
 
 

@@ -22,7 +22,6 @@ kept.
 import argparse
 import csv
 import itertools
-import json
 import logging
 import platform
 import warnings
@@ -32,11 +31,11 @@ import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
 from sklearn.ensemble import HistGradientBoostingClassifier
+from stopwatch import write_json
 from testing import write_raster
 
 from di3cl.evaluate.metrics import match_scores, segmentation_report
 from di3cl.evaluate.report import Tally, sample_images, score_functions, tally
-from di3cl.files import write_atomic
 from di3cl.labels import IGNORE, by_group, few, open_labels, split
 from di3cl.pretrain import new_model, pretrain
 from di3cl.sar import Preprocess, read_sar, to_unit
@@ -518,10 +517,7 @@ def score(args):
         torch=torch.__version__,
         rows=rows,
     )
-    write_atomic(
-        Path(__file__).parent / "results/pilot.json",
-        (json.dumps(record, indent=1) + "\n").encode(),
-    )
+    write_json(Path(__file__).parent / "results/pilot.json", record)
 
 
 if __name__ == "__main__":

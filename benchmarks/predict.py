@@ -12,9 +12,7 @@ from pathlib import Path
 
 import torch
 from mapping import bench_predict, memory_curve
-from stopwatch import machine
-
-from di3cl.files import write_atomic
+from stopwatch import machine, write_json
 
 RESULT = Path(__file__).parent / "results" / "predict.json"
 
@@ -35,8 +33,7 @@ def main():
     if args.sizes:
         result["memory"] = memory_curve(args.sizes, folder=args.tmp)
     kept = {k: result[k] for k in ("rate", "memory") if k in result}
-    text = json.dumps(dict(machine=machine(), **kept), indent=1)
-    write_atomic(RESULT, text.encode())
+    write_json(RESULT, dict(machine=machine(), **kept))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ the interval, over blocks of 256 x 256 pixels of all four, says how far the numb
 there, and nothing about other places.
 """
 import argparse
-import json
 import shutil
 import tempfile
 from itertools import product
@@ -22,14 +21,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
-from stopwatch import machine
+from stopwatch import machine, write_json
 
 from di3cl.evaluate.metrics import (
     bootstrap_interval,
     confusion_matrix,
     segmentation_report,
 )
-from di3cl.files import write_atomic
 from di3cl.sar import read_sar
 from di3cl.tasks.finetune import finetune
 from di3cl.tasks.predict import predict
@@ -127,8 +125,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(args, Path(folder))
-    text = json.dumps(dict(machine=machine(), **result), indent=1)
-    write_atomic(RESULT, text.encode())
+    write_json(RESULT, dict(machine=machine(), **result))
 
 
 if __name__ == "__main__":

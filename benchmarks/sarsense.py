@@ -444,7 +444,7 @@ def main():
     )
     args.add_argument("parts", nargs="*", help="all if left out")
     args.add_argument("--scratch", type=Path, default=Path("/tmp/sarsense"))
-    from stopwatch import machine
+    from stopwatch import machine, write_json
 
     a = args.parse_args()
     out = ROOT / "benchmarks/results/sarsense.json"
@@ -455,9 +455,7 @@ def main():
         results = (json.loads(out.read_text()) if out.exists() else {}) | {
             name: found | {"machine": machine()}
         }
-        out.write_text(
-            json.dumps({k: results[k] for k in PARTS if k in results}, indent=1) + "\n"
-        )
+        write_json(out, {k: results[k] for k in PARTS if k in results})
 
 
 if __name__ == "__main__":

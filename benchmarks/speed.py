@@ -36,11 +36,11 @@ from rivals import (
     smooth_pictures,
 )
 from steps import bench_compile, bench_step
-from stopwatch import contest, machine, threads
+from stopwatch import contest, machine, threads, write_json
 from tqdm.auto import tqdm
 
 from di3cl import explore
-from di3cl.files import SarError, write_atomic
+from di3cl.files import SarError
 from di3cl.instances import sample_boxes
 from di3cl.sar import Preprocess
 from di3cl.scenes import simulate
@@ -213,9 +213,8 @@ def save_rows(
     path,  # a .json file; its folder is made
 ):
     "Write rows and machine as JSON."
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    record = dict(machine=machine(), rows=[r._asdict() for r in rows])
-    write_atomic(path, json.dumps(record, indent=1).encode())
+    rows = [r._asdict() for r in rows]
+    write_json(Path(path), dict(machine=machine(), rows=rows))
 
 
 def plan(cuda):

@@ -416,21 +416,10 @@ def main():
         shutil.rmtree(a.scratch / name, ignore_errors=True)
         print(name, rows[name], flush=True)
     out = Path(__file__).parent / "results/stores.json"
-    from stopwatch import machine
+    from stopwatch import machine, write_json
 
-    out.write_text(
-        json.dumps(
-            dict(
-                machine=machine(),
-                settings=dict(
-                    tiles=a.tiles, size=a.size, entries=a.entries, shard=SHARD
-                ),
-                rows=rows,
-            ),
-            indent=1,
-        )
-        + "\n"
-    )
+    settings = dict(tiles=a.tiles, size=a.size, entries=a.entries, shard=SHARD)
+    write_json(out, dict(machine=machine(), settings=settings, rows=rows))
 
 
 if __name__ == "__main__":
