@@ -430,7 +430,8 @@ def picture(record, rows):
         ax.invert_yaxis()
         ax.grid(axis="x", alpha=0.3)
         ax.set_title(f"{labels} labelled tiles", fontsize=11)
-    panels[0].legend(fontsize=9)
+    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center",
+               ncols=3, fontsize=9)
     panels[-1].set_xlabel("score, mean over tasks", fontsize=10)
     return fig
 
