@@ -77,13 +77,13 @@ def mean_of(args, scores):
 
 
 def validate(args):
-    table_two.make_random(args, 0)
+    for seed in args.plan["seeds"]:
+        table_two.make_random(args, seed)
     sources = {name: folder(args, name) for name in args.recipes["candidates"]}
-    sources |= {table_two.RANDOM: args.runs / f"arms/{table_two.RANDOM}/0",
-                table_two.STATISTICS: table_two.STATISTICS,
-                table_two.IMAGENET: table_two.IMAGENET}
-    sources |= {f"SimCLR {seed}": args.runs / f"arms/SimCLR/{seed}"   # of Table II:
-                for seed in args.plan["seeds"]}      # how far apart are seeds?
+    rows = table_two.sources(args)
+    sources |= {name: rows[name][0] for name in RIVALS if name in rows}
+    runs = rows.get("SimCLR", ())              # of Table II: how far apart are seeds?
+    sources |= {f"SimCLR {k}": run for k, run in enumerate(runs)}
     scores = {}
     for name, source in sources.items():
         path = args.runs / f"release/{name}.json"

@@ -434,6 +434,8 @@ def test_a_folder_is_what_its_files_say():
 
 
 def test_tiles_are_told_by_the_median_and_spread_of_their_raster():
+    from copy import copy
+
     from di3cl.sar import read_sar, to_relative
 
     d = Path(tempfile.mkdtemp())
@@ -450,6 +452,11 @@ def test_tiles_are_told_by_the_median_and_spread_of_their_raster():
     image = sim.tile(3)[0]
     sim.make_relative()
     test_close(sim.tile(3)[0], to_relative(image, "db"))      # a tile is a scene
+    plain = open_labels(d, "water", 64)
+    image, told = plain.tile(1)[0], copy(plain)
+    told.make_relative()                             # of what was read, both remember
+    test_close(told.tile(1)[0], labelled.tile(1)[0])
+    test_eq(plain.tile(1)[0], image)
 
 
 def test_two_dates_of_one_ground_share_their_place_and_their_groups():
