@@ -20,11 +20,12 @@ import torch
 from sklearn.model_selection import GroupKFold
 from stopwatch import machine, write_json
 
-from di3cl.files import write_atomic
 from di3cl.tasks.finetune import Areas
+from di3cl.weights import find_weights, load, read_label, save_weights
 
 RELEASED, SIMULATED = "Released", "Simulated"
-FOLDER = table_two.HERE.parent / "release"
+WEIGHTS = table_two.HERE.parent / "release/di3cl-radar.safetensors"
+DATA = "Sentinel-1 and AIRSAR images under open licences; see release/README.md"
 RIVALS = table_two.RANDOM, table_two.STATISTICS, table_two.IMAGENET, SIMULATED
 
 
@@ -96,17 +97,24 @@ def validate(args):
         recipes=args.recipes, scores=scores))
 
 
+def publish(run):
+    "Write the weights of a run to release/, with words for data in place of folders."
+    label = read_label(find_weights(run))
+    made = {k: label["provenance"][k] for k in ("seed", "pairs", "fingerprint")}
+    save_weights(load(run).encoder, WEIGHTS, load(run).preprocess, label["config"],
+                 data=DATA, **made)
+
+
 def score(args):
     scores = json.loads((args.results / "recipes.json").read_text())["scores"]
     best = max(args.recipes["candidates"], key=lambda k: mean_of(args, scores[k]))
-    weights = FOLDER / "di3cl-radar.safetensors"
     twin = folder(args, f"simulated {best}")
-    write_atomic(weights, (folder(args, best) / "weights.safetensors").read_bytes())
+    publish(folder(args, best))
     table_two.finish(args, "sim", twin, 0, settings(args, best))
     seeds = args.plan["seeds"]
     rows = table_two.sources(args)
     rows = {name: rows[name] for name in RIVALS if name in rows}
-    rows |= {SIMULATED: [twin] * len(seeds), RELEASED: [weights] * len(seeds)}
+    rows |= {SIMULATED: [twin] * len(seeds), RELEASED: [WEIGHTS] * len(seeds)}
     columns = {name: table_two.summarise(found, args, RIVALS)["rows"]
                for name, found in table_two.ask_all(args, rows).items()}
     write_json(args.results / "release.json", dict(
