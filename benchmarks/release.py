@@ -15,6 +15,7 @@ import tomllib
 
 import ground
 import numpy as np
+import pandas as pd
 import table_two
 import torch
 from sklearn.model_selection import GroupKFold
@@ -97,6 +98,20 @@ def validate(args):
         recipes=args.recipes, scores=scores))
 
 
+def learned_from(args):
+    "How many images each set gave, one channel each."
+    names = [path.stem for path in (args.runs / "ground/tiles").rglob("*.tif")]
+    sets = [folder.replace("/", "_") for folder in (*ground.OPEN, "flevoland")]
+    return {one: sum(name.startswith(one) for name in names) for one in sets}
+
+
+def curves(run, points=60):
+    "What the log of a run says, as means over as many parts of it."
+    log = pd.read_csv(run / "metrics.csv")[["step", "total", "found", "spread"]]
+    part = np.arange(len(log)) * points // len(log)
+    return log.groupby(part).mean().round(4).to_dict("list")
+
+
 def publish(run):
     "Write the weights of a run to release/, with words for data in place of folders."
     label = read_label(find_weights(run))
@@ -119,7 +134,8 @@ def score(args):
                for name, found in table_two.ask_all(args, rows).items()}
     write_json(args.results / "release.json", dict(
         command="python benchmarks/release.py score", machine=machine(), candidate=best,
-        plan=args.plan, recipes=args.recipes, columns=columns))
+        plan=args.plan, recipes=args.recipes, images=learned_from(args),
+        curves=curves(folder(args, best)), columns=columns))
 
 
 def main():
