@@ -13,9 +13,10 @@ Rules, none of which looks at the truth of these pairs: window of the log-ratio 
 stages of the features are those with the largest kappa on simulated floods; a distance
 counts as change from Otsu's threshold of that map on, or from the threshold that was
 best on the simulated floods. The pictures are 8-bit and uncalibrated: their numbers are
-taken for amplitude, and both dates of a pair are moved by the same dB, so that the
-median of the earlier one is the mean of the contract. Intervals of the command's scores
-are over blocks of 32 x 32 pixels.
+taken for amplitude. A relative contract tells each date by its own median and spread;
+for weights of another contract both dates of a pair are moved by the same dB, so that
+the median of the earlier one is the mean of the contract. Intervals of the command's
+scores are over blocks of 32 x 32 pixels.
 """
 import argparse
 import platform
@@ -37,7 +38,7 @@ from di3cl.evaluate.metrics import (
     segmentation_report,
     tile_confusions,
 )
-from di3cl.sar import read_sar, to_unit
+from di3cl.sar import RELATIVE, read_sar, to_unit
 from di3cl.tasks.change import (
     best_threshold,
     change_map,
@@ -59,7 +60,9 @@ BLOCK, SURE = 32, 0.9
 
 
 def real_pair(folders, name, level):
-    "Return (before, after) in dB, the median of the former at `level`, and the truth."
+    """Return (before, after) in dB and the truth.
+
+    The median of the former is at `level`, where one is given."""
     def read(which, unit):
         path = next(p for f in folders for p in sorted(f.glob(f"{name}_{which}.*")))
         return read_sar(path, unit=unit).data[:1]
@@ -67,7 +70,7 @@ def real_pair(folders, name, level):
     dates = [to_unit(read(k, "amplitude").clamp(min=1), "amplitude", "db")[None]
              for k in (1, 2)]
     truth = read("gt", "digital") > 127
-    shift = level - dates[0].median()
+    shift = 0 if level is None else level - dates[0].median()
     return dates[0] + shift, dates[1] + shift, truth
 
 
@@ -177,11 +180,12 @@ def worth(found):
 
 def main(data, weights):
     encoder, preprocess = load(weights)
+    level = None if preprocess.unit == RELATIVE else preprocess.mean[0]
     train, rows, chosen, others = flood_pairs(24, 5000), [], {}, []
     for name, (settings, way) in make_families(encoder, preprocess).items():
         best = chosen[name] = choose(settings, way, train)
         for pair, file in PAIRS.items():
-            before, after, truth = real_pair(data, file, preprocess.mean[0])
+            before, after, truth = real_pair(data, file, level)
             distance = way(before, after, best["setting"])
             rows += rows_of(pair, name, distance, truth, best["threshold"])
             wider = WIDER if name == "log-ratio" else ()
@@ -192,7 +196,7 @@ def main(data, weights):
     label = read_label(weights)
     source = dict(file=weights.name, sha256=label["sha256"],
                   provenance=label["provenance"])
-    command, confidence = score_command(data, weights, preprocess.mean[0])
+    command, confidence = score_command(data, weights, level)
     out = dict(rows=rows, mapped=command, confidence=confidence, chosen=chosen,
                otsu_with_other_settings=others,
                pairs_simulated=24, weights=source, machine=platform.machine(),
@@ -206,6 +210,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True, nargs="+",
                         help="folders of the pictures")
     parser.add_argument("--weights", type=Path,
-                        default=ROOT / "release/di3cl-tiny.safetensors")
+                        default=ROOT / "release/di3cl-radar.safetensors")
     args = parser.parse_args()
     main(args.data, args.weights)

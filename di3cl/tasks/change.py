@@ -25,7 +25,8 @@ import di3cl
 from ..contours import on_pixels
 from ..evaluate.dense import stage_maps
 from ..files import SarError, check_new_file, open_raster
-from ..sar import Preprocess, band_names, choose_bands, speckle, to_unit
+from ..sar import (RELATIVE, Preprocess, band_names, choose_bands, find_unit,
+                       pixel_window, robust_stats, speckle, to_log, to_unit)
 from ..scenes import (CLASSES, column, coordinates, fractal, normal_at, observe,
                           river, scene_keys, uniform)
 from .geotiff import Style
@@ -94,7 +95,10 @@ def change_map(encoder,          # an Encoder
                stages=(1, 2)):   # whose features are compared
     "Return (B, H, W) distance of features, 0 where nothing changed."
     _check_one_grid(before, after)
-    both = preprocess.convert(torch.cat([before, after]), unit)
+    dates, stats = torch.cat([before, after]), None
+    if preprocess.unit == RELATIVE != unit:
+        stats = _one_ruler(dates, unit)
+    both = preprocess.convert(dates, unit, stats)
     found = stage_maps(encoder, preprocess, both, preprocess.unit, stages)
     distances = []
     for maps, step in zip(found.maps, found.strides):
@@ -102,6 +106,11 @@ def change_map(encoder,          # an Encoder
         d = (new - old).square().mean(1, keepdim=True).sqrt()
         distances.append(on_pixels(d, step, found.size, side=1))
     return torch.cat(distances, 1).mean(1)
+
+def _one_ruler(dates, unit):
+    "Median and spread, of each place the mean over its two dates: (2 B, C, 2)."
+    stats = robust_stats(to_log(dates, unit).flatten(-2))
+    return stats.unflatten(0, (2, -1)).mean(0).repeat(2, 1, 1)
 
 # %% ../../nbs/guides/change.ipynb #e4f61184
 def otsu(values):      # a tensor of any shape
@@ -121,7 +130,7 @@ def best_threshold(distance,  # numbers, any shape
     return float(threshold[kappa.argmax()]), float(kappa.max())
 
 # %% ../../nbs/guides/change.ipynb #8b1e04a9
-STAGES, WINDOW = (1,), 5     # best on simulated floods: benchmarks/change.py
+STAGES, WINDOW = (1, 2), 5     # best on simulated floods: benchmarks/change.py
 
 class ScenePair:
     "Two scenes of one place, read as one: the channels of both dates."
@@ -129,6 +138,9 @@ class ScenePair:
                  before,   # a Scene
                  after):   # a Scene on the same grid
         _check_one_place(before, after)
+        _check_one_unit(before, after)
+        if after.stats is not None:       # a relative contract: one ruler for both
+            before.stats = after.stats = (before.stats + after.stats) / 2
         self.before, self.after = before, after
         self.path, self.header = after.path, after.header
 
@@ -138,9 +150,6 @@ class ScenePair:
         old, new = (scene.read(*window) for scene in (self.before, self.after))
         if old is None or new is None:
             return None
-        if old.unit != new.unit:
-            raise SarError(f"{new.path}: is in {new.unit}, and {old.path} in "
-                           f"{old.unit}: bring both to one unit")
         # What one date does not know is filled, and must not differ from the other.
         first = torch.where(new.valid, old.data, new.data)
         second = torch.where(old.valid, new.data, old.data)
@@ -171,6 +180,16 @@ def _check_one_place(before, after):
         why = f"a corner is {off:.1f} pixels off"
     raise SarError(f"{after.path}: is not on the grid of {before.path} ({why}): warp "
                    "one to the grid of the other")
+
+def _stored_unit(scene):
+    with open_raster(scene.path) as f:
+        return find_unit(f, pixel_window(f, None), scene.bands, scene.unit)
+
+def _check_one_unit(before, after):
+    old, new = map(_stored_unit, (before, after))
+    if old != new:
+        raise SarError(f"{after.path}: is in {new}, and {before.path} in {old}: bring "
+                       "both to one unit")
 
 # %% ../../nbs/guides/change.ipynb #edd881cf
 class Cut(NamedTuple):
