@@ -141,7 +141,7 @@ def test_a_detector_comes_back_from_its_file():
         test_eq(detector([*seen], "db")[0]["boxes"], again([*seen], "db")[0]["boxes"])
     test_eq((again.classes, again.anchors), (("ship",), detector.anchors))
     with expect_fail(SarError, contains="no detector"):
-        load_detector(ROOT / "release/di3cl-tiny.safetensors")
+        load_detector(ROOT / "release/di3cl-radar.safetensors")
 
 
 def test_a_detector_learns_what_it_is_shown():
