@@ -31,7 +31,7 @@ from safetensors.torch import save
 import di3cl
 from .encoder import ARCHS, Encoder, misfit
 from .files import SarError, check_file, write_atomic
-from .sar import Preprocess
+from .sar import RELATIVE, Preprocess
 
 # %% ../nbs/library/train/weights.ipynb #b61b86cf
 class WeightsError(SarError):
@@ -298,8 +298,9 @@ tags: [sar, radar, remote-sensing, self-supervised]{licence}
 
 # {repo}
 
-An encoder for radar images, trained without labels by di3cl, after DI3CL
-(arXiv:2511.07808). `di3cl.load("{repo}")` gives it with its preprocessing.
+An encoder for radar images, trained without labels by di3cl, which rebuilds DI3CL
+(arXiv:2511.07808) and its rivals; the method stands under training.
+`di3cl.load("{repo}")` gives it with its preprocessing.
 
 | | |
 |---|---|
@@ -315,10 +316,13 @@ def model_card(source,          # as for `load`
     "Return the text of a card: what stands on the label, licence and scores."
     label = read_label(find_weights(source))
     pre, made = label["preprocess"], label["provenance"]
+    unit = pre["unit"]
+    if unit == RELATIVE:
+        unit = "any unit, told by median and spread of its scene"
     words = dict(
         network=label["encoder"],
-        input=f"{', '.join(pre['channels'])} in {pre['unit']}; clip, mean and std are "
-              "inside the file",
+        input=f"{', '.join(pre['channels'])} in {unit}; clip, mean and std are inside "
+              "the file",
         data=made.pop("data", "not stated"), training=made | label["config"],
         licence=licence or "not stated", sha256=label["sha256"])
     rows = []

@@ -293,6 +293,9 @@ def test_a_card_says_what_the_label_says():
     with TemporaryDirectory() as d:
         save_weights(small(), Path(d) / FILE, VV_VH, data="a|b", seed=7, pairs=64)
         plain, card = model_card(d, "me/x"), model_card(d, "me/x", "mit", "a table")
+        save_weights(small(1), Path(d) / FILE,
+                     Preprocess("relative", (0,), (1,), (-3, 3), ("band1",)))
+        assert "band1 in any unit, told by median" in model_card(d, "me/x")
     for text, licence in ((plain, None), (card, "mit")):
         _, header, text = text.split("---\n", 2)
         test_eq(yaml.safe_load(header).get("license"), licence)
