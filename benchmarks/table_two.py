@@ -391,10 +391,17 @@ def score(args):
 
 # ---------------------------------------------------------------- draw
 
+def in_words(found, sign=""):
+    "A value and its interval; a gain, with sign '+', is marked where it is sure."
+    mark = " *" if sign and (found[1] > 0 or found[2] < 0) else ""
+    value, low, high = (f"{v:{sign}.3f}" for v in found)
+    return f"{value} ({low} {high}){mark}"
+
+
 def draw(args):
     record = json.loads((args.results / "table_two.json").read_text())
     table = pd.DataFrame({
-        column: {row: "{:.3f} ({:.3f} {:.3f})".format(*found["score"]["mean"])
+        column: {row: in_words(found["score"]["mean"])
                  for row, found in part["rows"].items()}
         for column, part in record["columns"].items()}).fillna("-")
     plan = record["plan"]

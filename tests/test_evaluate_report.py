@@ -84,7 +84,8 @@ def test_names_of_channels_count_where_they_are_known():
 
     two = open_labels("sim", "water", 32, n=9, n_test=2, channels=2)  # VV, VH
     choose(two, "VV", "VH")
-    choose(two, "band1", "band2")
+    test_eq(choose(two, "band1", "band2")[0].channels, ("VV", "VH"))
+    test_eq(choose(two, "band1", "VH")[0].channels, ("VV", "VH"))
     test_eq(two.notes, [])
     x = two.tile(0)[0]
     for names in (("VH", "VV"), ("VH", "VV"), ("VV", "VH"), ("VH", "VV")):

@@ -38,7 +38,7 @@ from .probe import (
     image_statistics, keep_common, predict_patches, PROBES)
 from ..files import SarError, check_new_file, write_atomic
 from ..labels import IGNORE, by_group, few, open_labels, split
-from ..sar import RELATIVE, Preprocess, pick_bands, show
+from ..sar import NAMELESS, RELATIVE, Preprocess, pick_bands, show
 from ..scenes import TEST_START
 from ..train.devices import pick_device
 from ..weights import load
@@ -74,13 +74,19 @@ _REMEDY = 'fit the normalisation to these images by --normalise data (normalise=
 
 
 def _match_channels(channels, labelled):
-    "Read the tiles in the order of these names; raise if theirs say something else."
+    """Read the tiles in the order of these names; raise if theirs say something else.
+
+    Return the names, those that say nothing replaced by the tiles' own."""
     names = labelled.names or (None,) * labelled.channels
     same = sorted(channels) == sorted(labelled.names or ())
     bands = pick_bands(labelled.source, names, channels, channels if same else None)
     order = [band - 1 for band in bands]
     if order != sorted(order):
         labelled.reorder(order)
+    if len(names) != len(channels):
+        return channels                                       # copies of one
+    return tuple(own if own and NAMELESS.fullmatch(name) else name
+                 for name, own in zip(channels, labelled.names or names))
 
 # %% ../../nbs/library/evaluate/report.ipynb #d56719d0
 def choose_contract(
@@ -92,11 +98,12 @@ def choose_contract(
 ):
     """Choose the `Preprocess` for this data: (it, share of the values that it clips).
 
-    Channels of the same names in another order are put into that of the weights. Raise
-    if the encoder cannot be fed this data."""
+    Channels of the same names in another order are put into that of the weights; weights
+    without names take those of the data. Raise if the encoder cannot be fed this data."""
     if normalise not in ("weights", "data"):
         raise SarError(f"unknown normalise {normalise!r}: weights or data")
-    _match_channels(preprocess.channels, labelled)
+    channels = _match_channels(preprocess.channels, labelled)
+    preprocess = replace(preprocess, channels=channels)
     if preprocess.unit == RELATIVE:
         labelled.make_relative()
     units = {labelled.unit, preprocess.unit}
