@@ -36,16 +36,19 @@ def folder(args, name):
 
 
 def settings(args, name):
-    "The settings of a candidate."
+    "The tiles of a candidate, and its settings."
     tried = args.recipes["pretrain"] | args.recipes["candidates"][name]
-    return args.plan["pretrain"] | tried
+    tiles = table_two.tiles_of(args)
+    if tried.pop("simulated_too", False):
+        tiles = f"sim,{tiles}"
+    return tiles, args.plan["pretrain"] | tried
 
 
 def train(args):
     ground.make(args.data, args.runs / "ground")
-    tiles = table_two.tiles_of(args)
     for name in args.only or args.recipes["candidates"]:
-        table_two.finish(args, tiles, folder(args, name), 0, settings(args, name))
+        tiles, found = settings(args, name)
+        table_two.finish(args, tiles, folder(args, name), 0, found)
 
 
 def held_together(args, name, labelled, ids):
@@ -125,7 +128,7 @@ def score(args):
     best = max(args.recipes["candidates"], key=lambda k: mean_of(args, scores[k]))
     twin = folder(args, f"simulated {best}")
     publish(folder(args, best))
-    table_two.finish(args, "sim", twin, 0, settings(args, best))
+    table_two.finish(args, "sim", twin, 0, settings(args, best)[1])
     seeds = args.plan["seeds"]
     rows = table_two.sources(args)
     rows = {name: rows[name] for name in RIVALS if name in rows}
