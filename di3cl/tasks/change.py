@@ -96,7 +96,7 @@ def change_map(encoder,          # an Encoder
     "Return (B, H, W) distance of features, 0 where nothing changed."
     _check_one_grid(before, after)
     dates, stats = torch.cat([before, after]), None
-    if preprocess.unit == RELATIVE != unit:
+    if preprocess.unit == RELATIVE and unit != RELATIVE:
         stats = _one_ruler(dates, unit)
     both = preprocess.convert(dates, unit, stats)
     found = stage_maps(encoder, preprocess, both, preprocess.unit, stages)
