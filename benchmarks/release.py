@@ -89,6 +89,9 @@ def validate(args):
     sources |= {name: rows[name][0] for name in RIVALS if name in rows}
     runs = rows.get("SimCLR", ())              # of Table II: how far apart are seeds?
     sources |= {f"SimCLR {k}": run for k, run in enumerate(runs)}
+    twins = [f"simulated {name}" for name in args.recipes["candidates"]]
+    sources |= {twin: folder(args, twin) for twin in twins
+                if (folder(args, twin) / "weights.safetensors").exists()}
     scores = {}
     for name, source in sources.items():
         path = args.runs / f"release/{name}.json"

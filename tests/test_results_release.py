@@ -31,7 +31,8 @@ def test_the_weights_are_those_of_the_best_recipe():
 
 def test_the_words_on_the_released_encoder_are_those_of_the_file():
     cells = json.loads((ROOT / "nbs/results/release.ipynb").read_text())["cells"]
-    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    texts = ("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    prose = "\n".join(texts)
     prose += (ROOT / "release/README.md").read_text()
     columns = record["columns"]
 
@@ -51,9 +52,10 @@ def test_the_words_on_the_released_encoder_are_those_of_the_file():
         value, low, high = gain("frozen, 8", rival)
         assert low < 0 < high
         assert f"{columns['frozen, 8'][rival]['score']['mean'][0]:.3f}" in prose
+    part = columns["frozen, 8"]
     for rival in ("Random", "Image statistics", "Simulated"):    # the goal
-        for task, (_, low, _) in columns["frozen, 8"]["Released"]["score"].items():
+        for task, (_, low, _) in part["Released"]["score"].items():
             if task not in ("mean", "simulated"):
-                assert low < columns["frozen, 8"][rival]["score"][task][2], (rival, task)
+                assert low < part[rival]["score"][task][2], (rival, task)
     assert gain("fine-tuned, 8", "Random", "KOMPSAT-5")[1] > 0
     assert f"{sum(record['images'].values()):,}" in prose

@@ -98,8 +98,9 @@ def choose_contract(
 ):
     """Choose the `Preprocess` for this data: (it, share of the values that it clips).
 
-    Channels of the same names in another order are put into that of the weights; weights
-    without names take those of the data. Raise if the encoder cannot be fed this data."""
+    Channels of the same names in another order are put into that of the weights, and
+    weights without names take those of the data. Raise if the encoder cannot be fed
+    this data."""
     if normalise not in ("weights", "data"):
         raise SarError(f"unknown normalise {normalise!r}: weights or data")
     channels = _match_channels(preprocess.channels, labelled)
