@@ -58,4 +58,27 @@ def test_the_words_on_the_released_encoder_are_those_of_the_file():
             if task not in ("mean", "simulated"):
                 assert low < part[rival]["score"][task][2], (rival, task)
     assert gain("fine-tuned, 8", "Random", "KOMPSAT-5")[1] > 0
+    for column in ("frozen, 8", "frozen, all"):                  # floods, its failure
+        part = columns[column]
+        floods = part["Released"]["score"]["floods"][0]
+        assert floods < part["Chance"]["score"]["floods"][0]
+        assert f"{floods:.3f}" in prose
+    assert gain("frozen, all", "Random", "floods")[2] < 0
+    judged = chosen["recipes"]["judged"]
+
+
+    def lead(found, other):
+        "Over image statistics, the mean of the tasks that recipes are judged by."
+        return f"{sum(found[task] - other[task] for task in judged) / len(judged):.3f}"
+
+
+    folds = chosen["scores"]
+    first = lead(folds[record["candidate"]], folds["Image statistics"])
+    assert f"{first} ahead on the folds" in prose
+    for column, words in (("frozen, all", "there with all"), ("frozen, 8", "is left")):
+        rows = columns[column]
+        score, other = (
+            {task: rows[row]["score"][task][0] for task in judged}
+            for row in ("Released", "Image statistics"))
+        assert f"{lead(score, other)} {words}" in prose, column
     assert f"{sum(record['images'].values()):,}" in prose
