@@ -73,3 +73,53 @@ def test_centred_regions_are_read_where_their_boxes_are():
     published = table_two.pool_regions(pixels, boxes, index, s)
     test_close(published.item(), centre - 7.5)
     test_close(table_two.pool_centred(pixels, boxes, index, s).item(), centre)
+
+
+def test_the_verdict_is_what_the_file_says():
+    import json
+
+    HERE = table_two.HERE
+    results = json.loads((HERE / "results/table_two.json").read_text())["columns"]
+    page = json.loads((HERE.parent / "nbs/results/table_two.ipynb").read_text())
+    cells = (c for c in page["cells"] if c["cell_type"] == "markdown")
+    prose = "\n".join("".join(c["source"]) for c in cells)
+    NINE = [row for row in plan["paper"] if row in plan["methods"]]
+    columns = "fine-tuned, 8", "frozen, 8", "frozen, all"
+    decides, few, many = (results[column]["rows"] for column in columns)
+
+
+    def gain(rows, row, rival):
+        "Of the mean over tasks: (value, low, high)."
+        return rows[row][f"over {rival}"]["mean"]
+
+
+    def surely(rows, rival):
+        "The nine methods that are surely better than a rival."
+        others = (row for row in NINE if row != rival)
+        return {row for row in others if gain(rows, row, rival)[1] > 0}
+
+
+    test_eq(len(NINE), 9)
+    test_eq(surely(decides, "Random"), set())                          # rule 2
+    test_eq(surely(few, table_two.STATISTICS), set())
+    value, low, high = gain(decides, "SimCLR", "Random")
+    assert f"SimCLR comes first, {value:+.3f} ({low:+.3f} to {high:+.3f})" in prose
+    assert decides["SimCLR"]["score"]["mean"][0] == max(
+        decides[row]["score"]["mean"][0] for row in NINE)
+    value, low, high = gain(decides, "DI3CL", "MoCo v2")                # rule 3
+    told = f"{-value:.3f} behind MoCo v2 ({-low:.3f} behind to {high:.3f} ahead)"
+    assert told in prose
+    test_eq(surely(decides, "DI3CL"), {"SimSiam"})
+    for part in ("+ CC", "+ DI"):                                       # rule 4
+        value, low, high = gain(decides, part, "MoCo v2")
+        assert low < 0 < high
+    moved = []
+    for change in ("contour maps", "region 0.5", "centred regions"):
+        value, low, high = gain(decides, change, "DI3CL")
+        assert low < 0 < high
+        moved.append(f"{value:+.3f}")
+    assert "{}, {} and {}".format(*moved) in prose
+    value, low, high = results["fine-tuned, 8"]["rank_correlation"]     # rule 5
+    assert low < 0 and f"{value:.2f} ({low:.2f} to {high:.2f})" in prose
+    test_eq(len(surely(many, "Random")), 7)
+    test_eq(surely(many, table_two.STATISTICS), {"SimCLR"})
