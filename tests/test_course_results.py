@@ -86,6 +86,31 @@ def test_the_claims_about_minutes_are_what_was_measured():
     assert low < 0 < high                              # undecided
 
 
+def test_what_is_said_of_real_radar_is_what_was_measured():
+    desk = json.loads((FOLDER / "table_two.json").read_text())["columns"]
+    paper = (
+        "SimCLR", "MoCo v1", "MoCo v2", "BYOL", "SimSiam", "Barlow Twins", "PixPro",
+        "ReSim", "DI3CL")
+
+
+    def surely(column, rival, rows=paper):
+        "How many are surely better than a rival, in the mean over tasks."
+        part = desk[column]["rows"]
+        return sum(part[row][f"over {rival}"]["mean"][1] > 0 for row in rows)
+
+
+    test_eq(surely("fine-tuned, 8", "Random"), 0)
+    test_eq(surely("frozen, all", "Random"), 7)
+    for column in ("frozen, 8", "frozen, all"):
+        test_eq(surely(column, "ImageNet"), 0)
+    for column in ("frozen, 8", "frozen, all", "fine-tuned, 8"):
+        test_eq(surely(column, "MoCo v2", ("DI3CL", "+ CC", "+ DI")), 0)
+    released = json.loads((FOLDER / "release.json").read_text())["columns"]
+    value, low, high = released["fine-tuned, 8"]["Released"]["over Random"]["mean"]
+    assert low > 0
+    assert f"gains {value:.3f} ({low:.3f} to {high:.3f})" in "\n".join(page_cells())
+
+
 def test_chance_stands_beside_every_main_score():
     names = dict(pilot=json.loads((FOLDER / "pilot.json").read_text()), MAIN={
         "landcover": "miou", "water": "iou water", "land cover, San Francisco": "miou"})
