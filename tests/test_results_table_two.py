@@ -123,3 +123,19 @@ def test_the_verdict_is_what_the_file_says():
     assert low < 0 and f"{value:.2f} ({low:.2f} to {high:.2f})" in prose
     test_eq(len(surely(many, "Random")), 7)
     test_eq(surely(many, table_two.STATISTICS), {"SimCLR"})
+    test_eq(sum(gain(many, row, "ImageNet")[1] > 0 for row in NINE), 0)
+    assert gain(many, "PixPro", "ImageNet")[2] < 0
+    assert gain(few, "contour maps", "MoCo v2")[1] > 0
+    sure = {}                                      # task: methods that gain, that lose
+    for task in ground.TASKS:
+        gains = {row: decides[row]["over Random"][task] for row in NINE}
+        sure[task] = [{row for row, g in gains.items() if g[1] > 0},
+                      {row for row, g in gains.items() if g[2] < 0}]
+    test_eq(sure["Flevoland, 5"], [set(), set()])
+    test_eq(sure["floods"], [set(), {"MoCo v1", "MoCo v2", "Barlow Twins", "DI3CL"}])
+    test_eq([len(sure[task][0]) for task in ("KOMPSAT-5", "simulated")], [3, 6])
+    released = json.loads((HERE / "results/release.json").read_text())["columns"]
+    for column in ("fine-tuned, 8", "frozen, all"):
+        pair = released[column]["Released"], results[column]["rows"]["SimCLR"]
+        scores = [f"{row['score']['mean'][0]:.3f}" for row in pair]
+        assert " beside ".join(scores) in prose
