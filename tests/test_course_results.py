@@ -40,7 +40,6 @@ def test_prose_and_tables_agree():
         assert ours[0] - table[other][0] < 5
     oa, _, miou = (a - b for a, b in zip(ours, table["SSCCL"]))
     assert f"{oa:.2f} behind in overall accuracy and {miou:.2f} in mIoU" in text
-    test_close(100 * (ours[0] / table["random"][0] - 1), 5.5, eps=.05)
 
 
 def test_every_file_of_results_has_a_command_that_exists():
