@@ -13,10 +13,10 @@ Rules, none of which looks at the truth of these pairs: window of the log-ratio 
 stages of the features are those with the largest kappa on simulated floods; a distance
 counts as change from Otsu's threshold of that map on, or from the threshold that was
 best on the simulated floods. The pictures are 8-bit and uncalibrated: their numbers are
-taken for amplitude. A relative contract tells each date by its own median and spread;
-for weights of another contract both dates of a pair are moved by the same dB, so that
-the median of the earlier one is the mean of the contract. Intervals of the command's
-scores are over blocks of 32 x 32 pixels.
+taken for amplitude. A relative contract tells both dates of a pair by one median and
+spread; for weights of another contract both are moved by the same dB, so that the
+median of the earlier one is the mean of the contract. Intervals of the command's scores
+are over blocks of 32 x 32 pixels.
 """
 import argparse
 import platform

@@ -35,7 +35,7 @@ def folder(args, name):
     return args.runs / "release" / name
 
 
-def settings(args, name):
+def recipe(args, name):
     "The tiles of a candidate, and its settings."
     tried = args.recipes["pretrain"] | args.recipes["candidates"][name]
     tiles = table_two.tiles_of(args)
@@ -47,8 +47,8 @@ def settings(args, name):
 def train(args):
     ground.make(args.data, args.runs / "ground")
     for name in args.only or args.recipes["candidates"]:
-        tiles, found = settings(args, name)
-        table_two.finish(args, tiles, folder(args, name), 0, found)
+        tiles, settings = recipe(args, name)
+        table_two.finish(args, tiles, folder(args, name), 0, settings)
 
 
 def held_together(args, name, labelled, ids):
@@ -113,25 +113,25 @@ def learned_from(args):
 
 def curves(run, points=60):
     "What the log of a run says, as means over as many parts of it."
-    log = pd.read_csv(run / "metrics.csv")[["step", "total", "found", "spread"]]
+    log = pd.read_csv(run / "metrics.csv")[["step", "total", "found"]]
     part = np.arange(len(log)) * points // len(log)
     return log.groupby(part).mean().round(4).to_dict("list")
 
 
 def publish(run):
     "Write the weights of a run to release/, with words for data in place of folders."
-    label = read_label(find_weights(run))
+    label, (encoder, preprocess) = read_label(find_weights(run)), load(run)
     made = {k: label["provenance"][k] for k in ("seed", "pairs", "fingerprint")}
-    save_weights(load(run).encoder, WEIGHTS, load(run).preprocess, label["config"],
-                 data=DATA, **made)
+    save_weights(encoder, WEIGHTS, preprocess, label["config"], data=DATA, **made)
 
 
 def score(args):
-    scores = json.loads((args.results / "recipes.json").read_text())["scores"]
-    best = max(args.recipes["candidates"], key=lambda k: mean_of(args, scores[k]))
-    twin = folder(args, f"simulated {best}")
+    judged = json.loads((args.results / "recipes.json").read_text())
+    best = max(judged["recipes"]["candidates"],
+               key=lambda name: mean_of(args, judged["scores"][name]))
+    twin, (_, settings) = folder(args, f"simulated {best}"), recipe(args, best)
     publish(folder(args, best))
-    table_two.finish(args, "sim", twin, 0, settings(args, best)[1])
+    table_two.finish(args, "sim", twin, 0, settings)
     seeds = args.plan["seeds"]
     rows = table_two.sources(args)
     rows = {name: rows[name] for name in RIVALS if name in rows}
@@ -140,7 +140,7 @@ def score(args):
                for name, found in table_two.ask_all(args, rows).items()}
     write_json(args.results / "release.json", dict(
         command="python benchmarks/release.py score", machine=machine(), candidate=best,
-        plan=args.plan, recipes=args.recipes, images=learned_from(args),
+        plan=args.plan, recipes=judged["recipes"], images=learned_from(args),
         curves=curves(folder(args, best)), columns=columns))
 
 
