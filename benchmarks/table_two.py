@@ -15,7 +15,6 @@ import argparse
 import json
 import tomllib
 from contextlib import nullcontext
-from copy import copy
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -170,7 +169,7 @@ def open_ground(folder, name):
 
 def open_task(args, name, labels, seed, held="test"):
     "Open a task: (its Labelled, Areas to learn from and to be scored on)."
-    labelled = copy(open_ground(args.runs / "ground", name))    # contracts change it
+    labelled = open_ground(args.runs / "ground", name)
     parts = {"train": [], "val": [], "test": []}
     for i, spot in enumerate(labelled.spots):
         parts[spot.part].append(i)
@@ -213,6 +212,7 @@ def probe(args, source, name, labelled, areas, seed):
         encoder, preprocess = load(source)
     encoder.to(args.device, memory_format=torch.channels_last)      # the faster
     preprocess, _ = choose_contract(source, preprocess, labelled, areas.train)
+    labelled = labelled.seen_by(preprocess)
     if name == "scenes":
         ask, features = ask_scenes, partial(embed, encoder, preprocess, batch=64)
     else:

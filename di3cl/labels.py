@@ -18,6 +18,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -438,18 +439,20 @@ class Labelled:
 
 # %% ../nbs/library/data/labels.ipynb #2ddb4343
 @patch
-def reorder(self: Labelled,
-            order):  # numbers of the channels, which have names
-    "Give the channels in another order from now on, and say so in the notes."
-    self._order = [self._order[k] for k in order]
-    self.names = tuple(self.names[k] for k in order)
-    self.notes.append(f"channels put into the order {', '.join(self.names)}")
+def seen_by(self: Labelled,
+            preprocess):  # a Preprocess, the contract of a network
+    """Return these tiles as the network takes them; they themselves stay as they are.
 
-# %% ../nbs/library/data/labels.ipynb #04d22737
-@patch
-def make_relative(self: Labelled):
-    "From now on tell each tile by median and spread of its raster."
-    self.unit = RELATIVE
+    Channels of the same names are put into its order, and the notes say so. Where the
+    contract is relative, a tile is told by median and spread of its raster."""
+    told, names = copy(self), tuple(self.names or ())      # they share what was read
+    wanted = tuple(preprocess.channels)
+    if wanted != names and sorted(wanted) == sorted(names):
+        told._order = [self._order[names.index(name)] for name in wanted]
+        told.names = wanted
+        told.notes = [*self.notes, f"channels put into the order {', '.join(wanted)}"]
+    told.unit = RELATIVE if preprocess.unit == RELATIVE else self._stored
+    return told
 
 # %% ../nbs/library/data/labels.ipynb #65e08d7d
 @patch(as_prop=True)

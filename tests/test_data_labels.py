@@ -434,29 +434,27 @@ def test_a_folder_is_what_its_files_say():
 
 
 def test_tiles_are_told_by_the_median_and_spread_of_their_raster():
-    from copy import copy
+    from dataclasses import replace
 
-    from di3cl.sar import read_sar, to_relative
+    from di3cl.sar import Preprocess, read_sar, to_relative
 
+    relative = Preprocess("relative", (0,), (1,), (-9, 9), ("VV",))
     d = Path(tempfile.mkdtemp())
     darker = np.cumsum(field(64, 128), 1) / 20              # from left to right
     raster(d / "images/a.tif", darker, "db")
     raster(d / "masks/a.png", halves(64, 128))
-    labelled = open_labels(d, "water", 64)
-    labelled.make_relative()
-    test_eq(labelled.unit, "relative")
-    whole = to_relative(read_sar(d / "images/a.tif").data, "db")
-    test_close(labelled.tile(1)[0], whole[:, :, 64:], eps=1e-5)
-    assert labelled.tile(1)[0].median() < -0.5       # the dark half stays dark
-    sim = open_labels("sim", "water", 64, n=2, n_test=2)
-    image = sim.tile(3)[0]
-    sim.make_relative()
-    test_close(sim.tile(3)[0], to_relative(image, "db"))      # a tile is a scene
     plain = open_labels(d, "water", 64)
-    image, told = plain.tile(1)[0], copy(plain)
-    told.make_relative()                             # of what was read, both remember
-    test_close(told.tile(1)[0], labelled.tile(1)[0])
-    test_eq(plain.tile(1)[0], image)
+    told = plain.seen_by(relative)
+    test_eq(told.unit, "relative")
+    whole = to_relative(read_sar(d / "images/a.tif").data, "db")
+    test_close(told.tile(1)[0], whole[:, :, 64:], eps=1e-5)
+    assert told.tile(1)[0].median() < -0.5           # the dark half stays dark
+    test_eq(plain.unit, "db")                        # they stay as they are
+    test_close(plain.tile(1)[0], darker[None, :, 64:], eps=1e-5)
+    test_close(told.seen_by(replace(relative, unit="db")).tile(1)[0], plain.tile(1)[0])
+    sim = open_labels("sim", "water", 64, n=2, n_test=2)
+    test_close(sim.seen_by(relative).tile(3)[0],
+               to_relative(sim.tile(3)[0], "db"))    # a tile is a scene
 
 
 def test_two_dates_of_one_ground_share_their_place_and_their_groups():

@@ -65,8 +65,8 @@ def test_relative_weights_take_pictures_and_measurements():
         folder = labelled_folder(images, dark, unit)
         labelled = open_labels(folder, "water", 32)
         pre, clipped = choose_contract("w", relative, labelled, list(range(8)))
-        assert clipped < 0.1 and (pre, labelled.unit) == (relative, "relative")
-        found.append(labelled.batch(range(8))[0])
+        assert clipped < 0.1 and (pre, labelled.unit) == (relative, unit)
+        found.append(labelled.seen_by(pre).batch(range(8))[0])
     test_close(*found, eps=1e-4)
     pre, _ = choose_contract("w", relative, labelled, list(range(8)), "data")
     test_eq(pre.unit, "relative")
@@ -86,16 +86,31 @@ def test_names_of_channels_count_where_they_are_known():
     choose(two, "VV", "VH")
     test_eq(choose(two, "band1", "band2")[0].channels, ("VV", "VH"))
     test_eq(choose(two, "band1", "VH")[0].channels, ("VV", "VH"))
-    test_eq(two.notes, [])
-    x = two.tile(0)[0]
+    x, told = two.tile(0)[0], two
     for names in (("VH", "VV"), ("VH", "VV"), ("VV", "VH"), ("VH", "VV")):
-        choose(two, *names)  # by name, whatever their order
-        test_eq(two.names, names)
-        test_eq(two.tile(0)[0], x[[("VV", "VH").index(name) for name in names]])
-    test_eq(two.notes[0], "channels put into the order VH, VV")
+        told = told.seen_by(choose(told, *names)[0])    # by name, whatever their order
+        test_eq(told.names, names)
+        test_eq(told.tile(0)[0], x[[("VV", "VH").index(name) for name in names]])
+    test_eq(told.notes[0], "channels put into the order VH, VV")
+    test_eq((two.names, two.notes), (("VV", "VH"), []))
+    test_eq(two.tile(0)[0], x)
+
+
+    class Seen:
+        "A network that keeps what it is fed."
+        preprocess = expecting("VH", "VV")
+
+        def __call__(self, x, unit):
+            self.x = x
+            return x
+
+
+    model = Seen()
+    next(predict_tiles(model, two, [0]))
+    test_eq(model.x[0], x.flip(0))          # its order, not that of the tiles
     for names, why in (
-        (("VV",), "has VH, VV, and the model takes VV: choose with --bands"),
-        (("HH", "HV"), "its VH is not the HH"),
+        (("VV",), "has VV, VH, and the model takes VV: choose with --bands"),
+        (("HH", "HV"), "its VV is not the HH"),
     ):
         with expect_fail(SarError, contains=why):
             choose(two, *names)

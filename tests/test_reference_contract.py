@@ -45,8 +45,7 @@ def test_a_tile_is_told_alike_in_store_folder_labels_and_map():
         tile, stats = store.batch([k], stats=True)
         found = relative.convert(tile, store.unit, stats)[0]
         test_close(found, mapped[row["row"], row["col"]], eps=1e-2)   # 1/256 dB is kept
-    labelled = open_labels(folder / "in", "water", 64)
-    labelled.make_relative()
+    labelled = open_labels(folder / "in", "water", 64).seen_by(relative)
     for k, spot in enumerate(labelled.spots):
         test_close(labelled.tile(k)[0], mapped[spot.y, spot.x], eps=1e-5)
     ground, stats = open_tiles(folder / "in/images", 256).batch([0], stats=True)

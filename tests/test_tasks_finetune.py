@@ -140,6 +140,12 @@ def test_random_starts_depend_on_their_seed_and_need_more_than_one_value():
     encoders = [make_encoder(l, [0, 1], "random", SMALL, seed)[0] for seed in (1, 1, 2)]
     a, b, c = (e.conv1.weight for e in encoders)
     assert torch.equal(a, b) and not torch.equal(a, c)
+    _, first = make_encoder(l, [0, 1], "random", SMALL)
+    file = Path(tempfile.mkdtemp(), "relative.safetensors")
+    save_weights(encoders[0], file, Preprocess("relative", [0], [1], [-9, 9], ["VV"]))
+    config = FinetuneConfig(arch="resnet10", crop=32, width=32, steps=1, checks=1)
+    train_segmenter(l, Areas([0, 1], [], []), file, config)
+    test_eq(make_encoder(l, [0, 1], "random", SMALL)[1], first)   # whatever was before
     d = Path(tempfile.mkdtemp(), "flat")
     lakes(d)
     for k in range(6):

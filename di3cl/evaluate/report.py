@@ -74,19 +74,16 @@ _REMEDY = 'fit the normalisation to these images by --normalise data (normalise=
 
 
 def _match_channels(channels, labelled):
-    """Read the tiles in the order of these names; raise if theirs say something else.
+    """Return these names, those that say nothing replaced by the tiles' own.
 
-    Return the names, those that say nothing replaced by the tiles' own."""
+    Raise if the tiles are of other channels."""
     names = labelled.names or (None,) * labelled.channels
     same = sorted(channels) == sorted(labelled.names or ())
-    bands = pick_bands(labelled.source, names, channels, channels if same else None)
-    order = [band - 1 for band in bands]
-    if order != sorted(order):
-        labelled.reorder(order)
-    if len(names) != len(channels):
-        return channels                                       # copies of one
+    pick_bands(labelled.source, names, channels, channels if same else None)
+    if same or len(names) != len(channels):                  # or copies of one
+        return channels
     return tuple(own if own and NAMELESS.fullmatch(name) else name
-                 for name, own in zip(channels, labelled.names or names))
+                 for name, own in zip(channels, names))
 
 # %% ../../nbs/library/evaluate/report.ipynb #d56719d0
 def choose_contract(
@@ -98,15 +95,13 @@ def choose_contract(
 ):
     """Choose the `Preprocess` for this data: (it, share of the values that it clips).
 
-    Channels of the same names in another order are put into that of the weights, and
-    weights without names take those of the data. Raise if the encoder cannot be fed
-    this data."""
+    The tiles as the encoder takes them are then `labelled.seen_by(it)`. Weights without
+    names of channels take those of the data. Raise if the encoder cannot be fed."""
     if normalise not in ("weights", "data"):
         raise SarError(f"unknown normalise {normalise!r}: weights or data")
     channels = _match_channels(preprocess.channels, labelled)
     preprocess = replace(preprocess, channels=channels)
-    if preprocess.unit == RELATIVE:
-        labelled.make_relative()
+    labelled = labelled.seen_by(preprocess)
     units = {labelled.unit, preprocess.unit}
     if normalise == "data":
         preprocess = replace(preprocess, unit=default_unit(labelled))
@@ -270,6 +265,7 @@ def probe_report(
     train, test = _sides(labelled, labels, seed)
     preprocess, clipped = choose_contract(
         source, preprocess, labelled, train, normalise)
+    labelled = labelled.seen_by(preprocess)
     found, patch_classes = _ask(
         encoder, preprocess, labelled, train, test, every, seed, device)
     rows, gains = _results(found)
@@ -358,6 +354,9 @@ def predict_tiles(
     device="cpu",   # where the model is
 ):
     "Yield (images, truth, prediction) of the tiles, batch by batch, on the CPU."
+    contract = getattr(model, "preprocess", None)       # plain functions have none
+    if contract:
+        labelled = labelled.seen_by(contract)
     for some in torch.as_tensor(ids).split(batch):
         image, truth = labelled.batch(some)
         guess = model(image.to(device), labelled.unit).argmax(1)

@@ -163,6 +163,7 @@ def make_learner(model,          # a Segmenter
     "Return a fastai Learner whose epochs are the checks."
     if config.mode == "frozen":
         model.freeze()
+    labelled = labelled.seen_by(model.preprocess)
     generator = torch.Generator().manual_seed(seed)
     dls = DataLoaders(
         TrainBatches(labelled, areas.train, config, generator),
@@ -311,6 +312,7 @@ def write_model_folder(folder,      # that is there, and empty but for the histo
                        given,       # {name: what else config.json shall say}
                        device):     # where to compute
     "Write all but the history, the model first. Return its scores on the test areas."
+    labelled = labelled.seen_by(model.preprocess)
     report = dict(scores=None, tiles=len(areas.test), classes=labelled.classes)
     _write_json(folder / "report.json", report)
     _write_config(folder, labelled, areas, given, device)
