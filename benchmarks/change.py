@@ -31,13 +31,13 @@ from sklearn.metrics import roc_auc_score
 from stopwatch import write_json
 
 import di3cl
-from di3cl.encoder import Encoder
 from di3cl.evaluate.metrics import (
     bootstrap_interval,
     confusion_matrix,
     segmentation_report,
     tile_confusions,
 )
+from di3cl.evaluate.report import make_untrained
 from di3cl.sar import RELATIVE, read_sar, to_unit
 from di3cl.tasks.change import (
     best_threshold,
@@ -76,10 +76,7 @@ def real_pair(folders, name, level):
 
 def make_families(encoder, preprocess):
     "Return {way: (settings to choose from, function of dates and setting)}."
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        untrained = Encoder(
-            encoder.arch, encoder.in_channels, encoder.stride, width=encoder.width)
+    untrained = make_untrained(encoder)
 
     def ratio(before, after, window):
         return log_ratio(before, after, "db", window)

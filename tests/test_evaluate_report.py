@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from di3cl.encoder import Encoder
 from di3cl.evaluate import metrics
-from di3cl.evaluate.report import _untrained
+
 from di3cl.files import SarError
 from di3cl.labels import IGNORE, open_labels
 from di3cl.sar import Preprocess
@@ -157,7 +157,7 @@ def test_the_untrained_encoder_is_that_of_the_seed_and_gains_nothing_over_itself
     encoder, preprocess = load(weights)
     state = torch.random.get_rng_state()
     path = weights.parent / "untrained.safetensors"
-    save_weights(_untrained(encoder, 3), path, preprocess)
+    save_weights(make_untrained(encoder, 3), path, preprocess)
     assert torch.equal(state, torch.random.get_rng_state())  # no others are touched
     r = probe_report(
         path, "sim", "water", size=64, labels=16, device="cpu", every=16, seed=3)

@@ -154,6 +154,9 @@ def test_notebooks_keep_the_manners():
             assert not drawn or "#| fig-alt:" in source, (
                 f"{at}: a figure without a text"
             )
+            says = re.search(r"^(print|display)\(", source, re.M)
+            tests = source.startswith("#| test")
+            assert tests or not says or c.get("outputs"), f"{at} lost what it printed"
             code = [l for l in source.splitlines() if l.strip() and l[:2] != "#|"]
             exported = re.match(r"#\|\s*export", source)
             told = re.compile(r"\s+\**\w+[^#]*[,)]:?\s+#.*|    \w+: [^#]*#.*")

@@ -7,9 +7,10 @@ Docs: https://di3cl.github.io/di3cl/library/evaluate/report.html.md"""
 
 # %% auto #0
 __all__ = ['PATCH', 'TOLERANCE', 'sample_images', 'default_unit', 'choose_contract',
-           'one_class', 'probe_report', 'format_report', 'Tally', 'predict_tiles',
-           'tally', 'score_functions', 'score_tally', 'chance_scores', 'format_scores',
-           'compare', 'format_comparison', 'rank_tiles', 'show_map', 'draw_scorecard']
+           'make_untrained', 'one_class', 'probe_report', 'format_report', 'Tally',
+           'predict_tiles', 'tally', 'score_functions', 'score_tally', 'chance_scores',
+           'format_scores', 'compare', 'format_comparison', 'rank_tiles', 'show_map',
+           'draw_scorecard']
 
 # %% ../../nbs/library/evaluate/report.ipynb #f8b3a4e2
 import json
@@ -197,8 +198,11 @@ def _results(found):    # {(row, column): (blocks, n, n)}
     return rows, gains
 
 # %% ../../nbs/library/evaluate/report.ipynb #ba7d4513
-def _untrained(encoder, seed):
-    "Make the same architecture before it learned anything."
+def make_untrained(
+    encoder,   # an Encoder
+    seed=0,    # of its weights
+):
+    "Make the same network before it learned anything, in eval mode."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Encoder(encoder.arch, encoder.in_channels, encoder.stride,
@@ -208,7 +212,8 @@ def _untrained(encoder, seed):
 def _ask(encoder, preprocess, labelled, train, test, every, seed, device):
     "Ask all there is to ask: (found, classes that fill patches)."
     who = {"image statistics": (image_statistics, statistics_reader())}
-    for name, e in dict(untrained=_untrained(encoder, seed), weights=encoder).items():
+    untrained = make_untrained(encoder, seed)
+    for name, e in dict(untrained=untrained, weights=encoder).items():
         who[name] = (partial(embed, e.to(device), preprocess),
                      encoder_reader(e, preprocess, preprocess.unit))
     cut = [_patches(labelled, ids, preprocess, seed) for ids in (train, test)]
