@@ -18,8 +18,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -410,24 +409,27 @@ class Labelled:
     fingerprint: str         # short hash of it all
     cache_bytes: int = 2**30 # tiles stay in memory up to this much
     scene: object = None     # Spot -> (C, 2) of its raster; None: a tile is a scene
+    order: list = None       # of the channels that `read` gives; None: as they are
+    stored: str = None       # unit in which it gives them; None: `unit`
 
     def __post_init__(self):
-        self._cache, self._order = {}, [*range(self.channels)]
-        self._stored = self.unit
+        self._cache = {}
+        self.order = self.order or [*range(self.channels)]
+        self.stored = self.stored or self.unit
 
     def __len__(self):
         return len(self.spots)
 
     def tile(self, i):       # its number
         "(C, size, size) float32 in `unit`, finite; (size, size) uint8 with IGNORE."
-        key = int(i), self.unit, *self._order
+        key = int(i), self.unit, *self.order
         if key in self._cache:
             return self._cache[key]
         image, label = self.read(self.spots[i])
         if self.unit == RELATIVE:
             stats = self.scene and self.scene(self.spots[i])
-            image = to_relative(image, self._stored, stats)
-        image = image[self._order]
+            image = to_relative(image, self.stored, stats)
+        image = image[self.order]
         if image.nbytes * (len(self._cache) + 1) <= self.cache_bytes:
             self._cache[key] = image, label
         return image, label
@@ -441,17 +443,19 @@ class Labelled:
 @patch
 def seen_by(self: Labelled,
             preprocess):  # a Preprocess, the contract of a network
-    """Return these tiles as the network takes them; they themselves stay as they are.
+    """Return the same tiles for this network; they themselves stay as they are.
 
-    Channels of the same names are put into its order, and the notes say so. Where the
-    contract is relative, a tile is told by median and spread of its raster."""
-    told, names = copy(self), tuple(self.names or ())      # they share what was read
-    wanted = tuple(preprocess.channels)
-    if wanted != names and sorted(wanted) == sorted(names):
-        told._order = [self._order[names.index(name)] for name in wanted]
-        told.names = wanted
-        told.notes = [*self.notes, f"channels put into the order {', '.join(wanted)}"]
-    told.unit = RELATIVE if preprocess.unit == RELATIVE else self._stored
+    Channels of the same names are put into its order, and the notes say so. Where its
+    contract is relative, a tile is told by median and spread of its raster. (One unit
+    to another is converted later, by `Preprocess.convert`.)"""
+    names, wanted = tuple(self.names or ()), tuple(preprocess.channels)
+    order, notes = self.order, [*self.notes]
+    if wanted != names and sorted(wanted) == sorted(names) == sorted({*names}):
+        order, names = [order[names.index(name)] for name in wanted], wanted
+        notes.append(f"channels put into the order {', '.join(wanted)}")
+    unit = RELATIVE if preprocess.unit == RELATIVE else self.stored
+    told = replace(self, unit=unit, names=names or None, order=order, notes=notes)
+    told._cache = self._cache            # what was read
     return told
 
 # %% ../nbs/library/data/labels.ipynb #65e08d7d

@@ -452,6 +452,7 @@ def test_tiles_are_told_by_the_median_and_spread_of_their_raster():
     test_eq(plain.unit, "db")                        # they stay as they are
     test_close(plain.tile(1)[0], darker[None, :, 64:], eps=1e-5)
     test_close(told.seen_by(replace(relative, unit="db")).tile(1)[0], plain.tile(1)[0])
+    test_eq(replace(told, size=64).tile(1)[0], told.tile(1)[0])
     sim = open_labels("sim", "water", 64, n=2, n_test=2)
     test_close(sim.seen_by(relative).tile(3)[0],
                to_relative(sim.tile(3)[0], "db"))    # a tile is a scene

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from di3cl.encoder import Encoder
 from di3cl.evaluate import metrics
-
 from di3cl.files import SarError
 from di3cl.labels import IGNORE, open_labels
 from di3cl.sar import Preprocess

@@ -96,8 +96,8 @@ def choose_contract(
 ):
     """Choose the `Preprocess` for this data: (it, share of the values that it clips).
 
-    The tiles as the encoder takes them are then `labelled.seen_by(it)`. Weights without
-    names of channels take those of the data. Raise if the encoder cannot be fed."""
+    Its tiles are `labelled.seen_by(it)`. Weights without names of channels take those
+    of the data. Raise if the encoder cannot be fed this data."""
     if normalise not in ("weights", "data"):
         raise SarError(f"unknown normalise {normalise!r}: weights or data")
     channels = _match_channels(preprocess.channels, labelled)
@@ -359,8 +359,8 @@ def predict_tiles(
     device="cpu",   # where the model is
 ):
     "Yield (images, truth, prediction) of the tiles, batch by batch, on the CPU."
-    contract = getattr(model, "preprocess", None)       # plain functions have none
-    if contract:
+    contract = getattr(model, "preprocess", None)
+    if isinstance(contract, Preprocess):      # a function takes the tiles as they are
         labelled = labelled.seen_by(contract)
     for some in torch.as_tensor(ids).split(batch):
         image, truth = labelled.batch(some)
