@@ -8,8 +8,10 @@
         # -> table_two.md, .csv and .png beside it
 
 `run` and `score` go on where they were stopped and pass over what is finished; with
-`--only BYOL`, of that method alone, so that processes can share the work. What is
-decided stands in table_two.toml (or `--config`); the page results/table_two says why.
+`--only BYOL`, of that method alone, so that processes can share the work. With
+`--column "fine-tuned, all"`, `score` asks that column alone and leaves the others in
+the file as they are. What is decided stands in table_two.toml (or `--config`); the page
+results/table_two says why.
 """
 import argparse
 import json
@@ -371,9 +373,15 @@ def summarise(found, args, rivals=RIVALS):
 
 
 def ask_all(args, rows):
-    "Ask these rows in all ways: {column: what `collect` found}."
-    return {f"{way}, {labels}": collect(args, rows, way, labels)
-            for way, labels in product(WAYS, args.plan["labels"])}
+    "Ask these rows in all ways, or some: {column: what `collect` found}."
+    return {name: collect(args, rows, way, labels)
+            for name, (way, labels) in columns_of(args.plan).items()
+            if name in (args.column or columns_of(args.plan))}
+
+
+def columns_of(plan):
+    "{column: (way, labels)}."
+    return {f"{way}, {n}": (way, n) for way, n in product(WAYS, plan["labels"])}
 
 
 def score(args):
@@ -382,11 +390,17 @@ def score(args):
     asked = ask_all(args, rows)
     if args.only:
         return                     # another process will add up
-    write_json(args.results / "table_two.json", dict(
-        command="python benchmarks/table_two.py score", machine=machine(),
-        plan=args.plan, rates={p.stem: json.loads(p.read_text())
-                               for p in sorted((args.runs / "rates").glob("*.json"))},
-        columns={name: summarise(found, args) for name, found in asked.items()}))
+    path = args.results / "table_two.json"
+    record = dict(
+        command="python benchmarks/table_two.py score", plan=args.plan,
+        rates={p.stem: json.loads(p.read_text())
+               for p in sorted((args.runs / "rates").glob("*.json"))}, columns={})
+    if args.column and path.exists():
+        record = json.loads(path.read_text())
+    for name, found in asked.items():
+        record["columns"][name] = dict(
+            machine=machine(), seeds=args.plan["seeds"], **summarise(found, args))
+    write_json(path, record)
 
 
 # ---------------------------------------------------------------- draw
@@ -453,6 +467,8 @@ def read_options(about, what):
     parser.add_argument("--data", type=Path, help="the real data")
     parser.add_argument("--runs", type=Path, help="folder of all runs")
     parser.add_argument("--only", action="append", help="one name; may be repeated")
+    parser.add_argument("--column", action="append",
+                        help="'frozen, 8', say; may be repeated; the others stay")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--config", type=Path, default=HERE / "table_two.toml")
@@ -461,6 +477,9 @@ def read_options(about, what):
     args.device = str(pick_device(args.device))
     torch.set_num_threads(args.threads)
     args.plan = tomllib.loads(args.config.read_text())
+    for name in args.column or ():
+        if name not in columns_of(args.plan):
+            parser.error(f"no column {name!r}: {'; '.join(columns_of(args.plan))}")
     if args.what != "draw" and not (args.data and args.runs):
         parser.error(f"{args.what} needs --data and --runs")
     return args

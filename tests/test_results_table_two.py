@@ -65,6 +65,40 @@ def test_scores_and_their_intervals_are_what_is_said():
     test_close(score_of("floods", rare), report.iou[1])
 
 
+def test_one_column_is_asked_and_the_others_stay():
+    import json
+    import tempfile
+    from pathlib import Path
+    from unittest.mock import patch
+
+    some = {row: torch.tensor([[n, 2], [2, n]]).expand(3, 4, 2, 2)
+            for row, n in (("Random", 5), ("MoCo v2", 8))}
+
+
+    def asked(args, rows, way, labels):
+        "In place of `collect`: no network is asked."
+        return {row: dict.fromkeys(ground.TASKS, some[row]) for row in rows}
+
+
+    with tempfile.TemporaryDirectory() as folder, patch.multiple(
+            table_two, collect=asked, sources=lambda args: some):
+        args = type("Args", (), dict(
+            plan=plan | dict(resamples=2), only=None, column=None, runs=Path(folder),
+            results=Path(folder)))
+        kept = Path(folder, "table_two.json")
+        table_two.score(args)
+        record = json.loads(kept.read_text())
+        test_eq([*record["columns"]], [*table_two.columns_of(plan)])
+        test_eq(record["columns"]["frozen, 8"]["seeds"], plan["seeds"])
+        record["columns"] = dict.fromkeys(record["columns"], "as it was")
+        kept.write_text(json.dumps(record))
+        args.column = ["fine-tuned, all"]
+        table_two.score(args)
+        again = json.loads(kept.read_text())["columns"]
+        test_eq(again.pop("fine-tuned, all")["seeds"], plan["seeds"])
+        test_eq({*again.values()}, {"as it was"})
+
+
 def test_centred_regions_are_read_where_their_boxes_are():
     s = 16
     pixels = (s * torch.arange(20.)).expand(1, 1, 20, 20)  # a map that says where it is
