@@ -94,19 +94,6 @@ def test_names_of_channels_count_where_they_are_known():
     test_eq((two.names, two.notes), (("VV", "VH"), []))
     test_eq(two.tile(0)[0], x)
 
-
-    class Seen:
-        "A network that keeps what it is fed."
-        preprocess = expecting("VH", "VV")
-
-        def __call__(self, x, unit):
-            self.x = x
-            return x
-
-
-    model = Seen()
-    next(predict_tiles(model, two, [0]))
-    test_eq(model.x[0], x.flip(0))          # its order, not that of the tiles
     for names, why in (
         (("VV",), "has VV, VH, and the model takes VV: choose with --bands"),
         (("HH", "HV"), "its VV is not the HH"),
@@ -271,6 +258,24 @@ def sure(label, classes):
 def saying(label, classes=2):
     "A model that answers with these labels, whatever it is asked."
     return lambda x, unit: sure(label, classes)
+
+
+def test_networks_get_their_channels_in_their_order():
+    class Seen:
+        "A network that keeps what it is fed."
+        preprocess = expecting("VH", "VV")
+
+        def __call__(self, x, unit):
+            self.x = x
+            return x
+
+
+    model, l = Seen(), open_labels("sim", "water", 32, n=9, n_test=2, channels=2)
+    next(predict_tiles(model, l, [0]))
+    test_eq(l.names, ("VV", "VH"))
+    test_eq(model.x[0], l.tile(0)[0].flip(0))
+    next(predict_tiles(lambda x, unit: model(x, unit), l, [0]))
+    test_eq(model.x[0], l.tile(0)[0])                  # a function takes what there is
 
 
 def test_scores_agree_with_scikit_learn():
