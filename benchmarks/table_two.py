@@ -436,8 +436,6 @@ def picture(record, rows):
     panels = fig.subplots(2, 1, sharex=True)
     for ax, labels in zip(panels, record["plan"]["labels"]):
         for k, way in enumerate(WAYS):
-            if f"{way}, {labels}" not in record["columns"]:
-                continue                                  # not counted yet
             part = record["columns"][f"{way}, {labels}"]["rows"]
             for y, row in enumerate(rows):
                 if row in part and row != CHANCE:

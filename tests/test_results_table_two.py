@@ -118,8 +118,8 @@ def test_the_verdict_is_what_the_file_says():
     cells = (c for c in page["cells"] if c["cell_type"] == "markdown")
     prose = "\n".join("".join(c["source"]) for c in cells)
     NINE = [row for row in plan["paper"] if row in plan["methods"]]
-    columns = "fine-tuned, 8", "frozen, 8", "frozen, all"
-    decides, few, many = (results[column]["rows"] for column in columns)
+    columns = "fine-tuned, 8", "frozen, 8", "frozen, all", "fine-tuned, all"
+    decides, few, many, tuned = (results[column]["rows"] for column in columns)
 
 
     def gain(rows, row, rival):
@@ -160,6 +160,17 @@ def test_the_verdict_is_what_the_file_says():
     test_eq(sum(gain(many, row, "ImageNet")[1] > 0 for row in NINE), 0)
     assert gain(many, "PixPro", "ImageNet")[2] < 0
     assert gain(few, "contour maps", "MoCo v2")[1] > 0
+    test_eq(results["fine-tuned, all"]["seeds"], [0])
+    test_eq(surely(tuned, "Random"), {*NINE})
+    for row, words in (("PixPro", "least"), ("SimCLR", "most")):
+        value, low, high = gain(tuned, row, "Random")
+        assert f"{row} {words}, {value:.3f} ({low:.3f} to {high:.3f})" in prose, row
+    for rival in ("MoCo v2", "DI3CL"):
+        test_eq(surely(tuned, rival), {"SimCLR"})
+    value, low, high = gain(tuned, "DI3CL", "MoCo v2")
+    assert f"{value:+.3f}, {low:.3f} to {high:.3f}" in prose
+    test_eq(sum(tuned[row]["over Random"]["floods"][0] < 0 for row in NINE), 9)
+    test_eq(sum(tuned[row]["over Random"]["floods"][2] < 0 for row in NINE), 5)
     sure = {}                                      # task: methods that gain, that lose
     for task in ground.TASKS:
         gains = {row: decides[row]["over Random"][task] for row in NINE}
