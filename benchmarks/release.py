@@ -138,10 +138,10 @@ def score(args):
     rows |= {SIMULATED: [twin] * len(seeds), RELEASED: [WEIGHTS] * len(seeds)}
     columns = {name: table_two.summarise(found, args, RIVALS)["rows"]
                for name, found in table_two.ask_all(args, rows).items()}
-    write_json(args.results / "release.json", dict(
+    table_two.write_columns(args, "release.json", columns, dict(
         command="python benchmarks/release.py score", machine=machine(), candidate=best,
         plan=args.plan, recipes=judged["recipes"], images=learned_from(args),
-        curves=curves(folder(args, best)), columns=columns))
+        curves=curves(folder(args, best))))
 
 
 def main():

@@ -374,9 +374,9 @@ def summarise(found, args, rivals=RIVALS):
 
 def ask_all(args, rows):
     "Ask these rows in all ways, or some: {column: what `collect` found}."
-    return {name: collect(args, rows, way, labels)
-            for name, (way, labels) in columns_of(args.plan).items()
-            if name in (args.column or columns_of(args.plan))}
+    columns = columns_of(args.plan)
+    return {name: collect(args, rows, *columns[name])
+            for name in args.column or columns}
 
 
 def columns_of(plan):
@@ -390,17 +390,22 @@ def score(args):
     asked = ask_all(args, rows)
     if args.only:
         return                     # another process will add up
-    path = args.results / "table_two.json"
-    record = dict(
+    columns = {name: dict(
+        machine=machine(), seeds=args.plan["seeds"], **summarise(found, args))
+        for name, found in asked.items()}
+    write_columns(args, "table_two.json", columns, dict(
         command="python benchmarks/table_two.py score", plan=args.plan,
         rates={p.stem: json.loads(p.read_text())
-               for p in sorted((args.runs / "rates").glob("*.json"))}, columns={})
+               for p in sorted((args.runs / "rates").glob("*.json"))}))
+
+
+def write_columns(args, name, columns, record):
+    "Write a file of results; with --column, put these into the one that is there."
+    path = args.results / name
     if args.column and path.exists():
         record = json.loads(path.read_text())
-    for name, found in asked.items():
-        record["columns"][name] = dict(
-            machine=machine(), seeds=args.plan["seeds"], **summarise(found, args))
-    write_json(path, record)
+        columns = record["columns"] | columns
+    write_json(path, record | dict(columns=columns))
 
 
 # ---------------------------------------------------------------- draw
