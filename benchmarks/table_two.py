@@ -207,30 +207,49 @@ def frozen(args, source, name, labels, seed, held="test"):
 
 def probe(args, source, name, labelled, areas, seed):
     "The same, of Areas of one's own."
+    features, labelled = open_source(args, source, name, labelled, areas.train)
+    ask = ask_scenes if name == "scenes" else ask_pixels
+    grounds = [linked(args, name, labelled, ids) for ids in (areas.train, areas.test)]
+    return ask(features, labelled, areas, grounds, seed)
+
+
+def open_source(args, source, name, labelled, train):
+    """What describes patches, or reads pixels: (it, the labelled tiles it is fed).
+
+    A source is a run or file of weights, STATISTICS or IMAGENET."""
     encoder, preprocess = load(args.runs / f"arms/{RANDOM}/0")
     if source == IMAGENET:
         encoder = LiteNet()
     elif source != STATISTICS:
         encoder, preprocess = load(source)
     encoder.to(args.device, memory_format=torch.channels_last)      # the faster
-    preprocess, _ = choose_contract(source, preprocess, labelled, areas.train)
+    preprocess, _ = choose_contract(source, preprocess, labelled, train)
     labelled = labelled.seen_by(preprocess)
     if name == "scenes":
-        ask, features = ask_scenes, partial(embed, encoder, preprocess, batch=64)
+        features = partial(embed, encoder, preprocess, batch=64)
     else:
-        ask, features = ask_pixels, encoder_reader(encoder, preprocess, labelled.unit)
+        features = encoder_reader(encoder, preprocess, labelled.unit)
     if source == STATISTICS:
         features = image_statistics if name == "scenes" else statistics_reader()
-    grounds = [linked(args, name, labelled, ids) for ids in (areas.train, areas.test)]
-    return ask(features, labelled, areas, grounds, seed)
+    return features, labelled
+
+
+def as_patches(labelled, ids, group):
+    "Each tile as a patch of one class."
+    image, label = labelled.batch(ids)
+    return Patches(image, label[:, 0, 0].long(), group, labelled.unit)
+
+
+def in_batches(labelled, ids, group):
+    "Yield (images, labels, ground) of 16 tiles at a time."
+    for some in torch.arange(len(ids)).split(16):
+        yield *labelled.batch([ids[k] for k in some]), group[some]
 
 
 def ask_scenes(features, labelled, areas, grounds, seed):
     "A word a patch."
-    sides = []
-    for ids, group in zip((areas.train, areas.test), grounds):
-        image, label = labelled.batch(ids)
-        sides.append(Patches(image, label[:, 0, 0].long(), group, labelled.unit))
+    sides = [as_patches(labelled, ids, group)
+             for ids, group in zip((areas.train, areas.test), grounds)]
     guess = predict_patches(features, *sides, ("linear",))["linear"]
     n = len(labelled.classes)
     return by_group(tile_confusions(sides[1].y[:, None], guess[:, None], n), grounds[1])
@@ -238,16 +257,17 @@ def ask_scenes(features, labelled, areas, grounds, seed):
 
 def ask_pixels(read, labelled, areas, grounds, seed):
     "A class a pixel."
-    def batches(ids, group):
-        for some in torch.arange(len(ids)).split(16):
-            yield *labelled.batch([ids[k] for k in some]), group[some]
-
-    n, g = max(2, 400 // len(areas.train)), torch.Generator().manual_seed(seed)
-    known = collect_pixels(read, batches(areas.train, grounds[0]), n, g)
+    known = known_pixels(read, labelled, areas.train, grounds[0], seed)
     probes = dict(linear=fit_linear(*known))
-    found = map_confusions(
-        read, probes, batches(areas.test, grounds[1]), len(labelled.classes))
+    batches = in_batches(labelled, areas.test, grounds[1])
+    found = map_confusions(read, probes, batches, len(labelled.classes))
     return by_group(found["linear"], grounds[1])
+
+
+def known_pixels(read, labelled, ids, group, seed):
+    "Pixels to learn from, at most 400 of a class in all tiles together: `Pixels`."
+    n, g = max(2, 400 // len(ids)), torch.Generator().manual_seed(seed)
+    return collect_pixels(read, in_batches(labelled, ids, group), n, g)
 
 
 def fine_tuned(args, source, name, labels, seed):
