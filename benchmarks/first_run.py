@@ -4,6 +4,7 @@
 
 It is `di3cl demo` in a process of its own, so that the time to import counts, too.
 """
+import argparse
 import json
 import subprocess
 import sys
@@ -39,4 +40,7 @@ def main():
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()

@@ -5,6 +5,7 @@
 Tiles are random numbers that lie on the GPU already: reading is not measured. Each row
 is a mean over eight steps after three that warm up.
 """
+import argparse
 import time
 from pathlib import Path
 
@@ -88,4 +89,7 @@ def main():
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     main()
