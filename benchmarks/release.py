@@ -36,19 +36,16 @@ def folder(args, name):
 
 
 def recipe(args, name):
-    "The tiles of a candidate, and its settings."
+    "The settings of a candidate."
     tried = args.recipes["pretrain"] | args.recipes["candidates"][name]
-    tiles = table_two.tiles_of(args)
-    if tried.pop("simulated_too", False):
-        tiles = f"sim,{tiles}"
-    return tiles, args.plan["pretrain"] | tried
+    return args.plan["pretrain"] | tried
 
 
 def train(args):
     ground.make(args.data, args.runs / "ground")
     for name in args.only or args.recipes["candidates"]:
-        tiles, settings = recipe(args, name)
-        table_two.finish(args, tiles, folder(args, name), 0, settings)
+        run = folder(args, name)
+        table_two.finish(args, table_two.tiles_of(args), run, 0, recipe(args, name))
 
 
 def held_together(args, name, labelled, ids):
@@ -129,9 +126,9 @@ def score(args):
     judged = json.loads((args.results / "recipes.json").read_text())
     best = max(judged["recipes"]["candidates"],
                key=lambda name: mean_of(args, judged["scores"][name]))
-    twin, (_, settings) = folder(args, f"simulated {best}"), recipe(args, best)
+    twin = folder(args, f"simulated {best}")
     publish(folder(args, best))
-    table_two.finish(args, "sim", twin, 0, settings)
+    table_two.finish(args, "sim", twin, 0, recipe(args, best))
     seeds = args.plan["seeds"]
     rows = table_two.sources(args)
     rows = {name: rows[name] for name in RIVALS if name in rows}
