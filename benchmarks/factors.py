@@ -5,8 +5,9 @@
 
 Each recipe learns from the images of ground.py, or from simulated scenes, or from both.
 Frozen, it is asked on ground that is not test ground. Both steps pass over what is
-finished; `--only NAME` does one recipe, so that processes can share the work. What is
-tried, and by what it is judged, stands in factors.toml.
+finished, so remove a recipe's folder, and its scores beside it, to have it made anew.
+With `--only NAME` one recipe is done, and no file of results written, so that processes
+can share the work. What is tried, and by what it is judged, stands in factors.toml.
 """
 import json
 import tomllib
@@ -30,18 +31,18 @@ def folder(args, name):
 
 
 def recipe(args, name):
-    "The tiles of a recipe, and its settings."
+    "The tiles of a recipe, its seed, and its settings."
     tried = args.recipes["pretrain"] | args.recipes["tried"][name]
     tiles = dict(real=table_two.tiles_of(args), simulated="sim")
     tiles["both"] = f"sim,{tiles['real']}"
-    return tiles[tried.pop("images")], args.plan["pretrain"] | tried
+    images, seed = tried.pop("images"), tried.pop("seed", 0)
+    return tiles[images], seed, args.plan["pretrain"] | tried
 
 
 def train(args):
     ground.make(args.data, args.runs / "ground")
     for name in args.only or args.recipes["tried"]:
-        tiles, settings = recipe(args, name)
-        seed = settings.pop("seed", 0)
+        tiles, seed, settings = recipe(args, name)
         table_two.finish(args, tiles, folder(args, name), seed, settings)
 
 
@@ -68,16 +69,26 @@ def thinned(batches, every=8):
         yield image, some, group
 
 
-def samples(args, name, features, labelled, ids, seed=None):
-    "Describe what is learned from, by a seed; or, without one, all that is asked."
+def known(args, name, features, labelled, ids, seed):
+    "Describe what is learned from: patches, or some pixels, drawn by a seed."
     group = table_two.linked(args, name, labelled, ids)
     if name == "scenes":
-        patches = table_two.as_patches(labelled, ids, group)
-        return Pixels(features(patches), patches.y, group)
-    if seed is not None:
-        return table_two.known_pixels(features, labelled, ids, group, seed)
+        return described(features, table_two.as_patches(labelled, ids, group))
+    return table_two.known_pixels(features, labelled, ids, group, seed)
+
+
+def asked(args, name, features, labelled, ids):
+    "Describe what is asked: patches, or pixels of every eighth row and column."
+    group = table_two.linked(args, name, labelled, ids)
+    if name == "scenes":
+        return described(features, table_two.as_patches(labelled, ids, group))
     batches = thinned(table_two.in_batches(labelled, ids, group))
     return collect_pixels(features, batches, n=labelled.size**2)
+
+
+def described(features, patches):
+    "Patches as a rule learns from them."
+    return Pixels(features(patches), patches.y, patches.group)
 
 
 def ask(args, source, name, sizes):
@@ -86,17 +97,33 @@ def ask(args, source, name, sizes):
     counts = dict.fromkeys([*draws, ("all", 0)], 0)
     for labelled, learn, held in held_out(args, name):
         features, seen = table_two.open_source(args, source, name, labelled, learn)
-        asked, n = samples(args, name, features, seen, held), len(seen.classes)
+        test, n = asked(args, name, features, seen, held), len(seen.classes)
         for size, draw in counts:
             some = learn if size == "all" else few(seen, learn, size, draw)
-            known = samples(args, name, features, seen, some, draw)
-            found = confusions(fit_linear(*known)(asked.x), asked, n)
-            counts[size, draw] += found.sum(0)
+            rule = fit_linear(*known(args, name, features, seen, some, draw))
+            counts[size, draw] += confusions(rule(test.x), test, n).sum(0)
     scores = {}
     for (size, _), c in counts.items():
         score = float(table_two.score_of(name, c))
         scores.setdefault(str(size), []).append(round(score, 4))
     return scores
+
+
+def chance(args, name):
+    "Score the best answer that never looks: one class everywhere."
+    truth = 0
+    for labelled, _, held in held_out(args, name):
+        by_class = asked(args, name, no_features(name), labelled, held).y
+        truth = truth + by_class.bincount(minlength=len(labelled.classes))
+    lots = table_two.by_lot(truth.diag()[None, None])
+    return round(max(float(table_two.score_of(name, c[0, 0])) for c in lots), 4)
+
+
+def no_features(name):
+    "What describes nothing, in the place of an encoder."
+    if name == "scenes":
+        return lambda patches: patches.y[:, None]
+    return lambda image: lambda where: where
 
 
 def means(recipes, scores):
@@ -119,17 +146,20 @@ def validate(args):
     rows = table_two.sources(args)
     sources |= {name: rows[name][0] for name in RIVALS if name in rows}
     scores = {}
-    for name, source in sources.items():
+    for name in args.only or sources:
         path = args.runs / f"factors/{name}.json"
         if not path.exists():
             sizes = args.recipes["curve" if name in args.recipes["drawn"] else "few"]
-            write_json(path, {task: ask(args, source, task, sizes)
+            write_json(path, {task: ask(args, sources[name], task, sizes)
                               for task in ground.TASKS})
         scores[name] = json.loads(path.read_text())
         print(f"{judge(args.recipes, scores[name]):.4f} {name}", flush=True)
+    if args.only:
+        return
     write_json(args.results / "factors.json", dict(
         command="python benchmarks/factors.py validate", machine=machine(),
-        recipes=args.recipes, scores=scores))
+        recipes=args.recipes, scores=scores,
+        chance={task: chance(args, task) for task in ground.TASKS}))
 
 
 def main():

@@ -70,6 +70,14 @@ def test_the_recipes_are_such_that_the_loop_accepts_them():
     assert {*recipes["drawn"]} <= {*record["scores"]}
 
 
+def test_chance_is_the_best_answer_that_never_looks():
+    with patch.object(table_two, "open_task", lambda *_: (land(), None)):
+        found = factors.chance(args, "simulated")
+    thin = land().batch([4, 5])[1][:, 4::8, 4::8]
+    share = max(float((thin == c).float().mean()) for c in range(10))
+    test_close(found, share / len(thin.unique()), 1e-3)   # IoU 0 of the others
+
+
 def test_the_words_on_recipes_are_those_of_the_file():
     cells = json.loads((ROOT / "nbs/results/factors.ipynb").read_text())["cells"]
     texts = ("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
@@ -112,7 +120,23 @@ def test_the_words_on_recipes_are_those_of_the_file():
     test_eq(best, long)
     draws = np.array([np.mean([found[task]["8"] for task in recipes["judged"]], 0)
                       for found in scores.values()])
-    assert np.ptp(draws, 1).mean() > 3 * np.ptp(draws.mean(1))
+    of_draws, of_rows = (np.ptp(draws, axis).mean() for axis in (1, 0))
+    assert f"lie {of_draws:.3f}, between" in prose and f"draw {of_rows:.3f}," in prose
+    rest = recipes | dict(judged=[t for t in recipes["judged"] if t != "Flevoland, 5"])
+
+
+    def gain_of_rest(after, before):
+        "Without the task on which nobody reaches chance."
+        a, b = ([factors.judge(rest, scores[run]) for run in (name, f"{name}, seed 1")
+                 if run in scores] for name in (after, before))
+        return np.mean(a) - np.mean(b)
+
+
+    assert f"gain {gain_of_rest('both', 'real'):+.3f}, and" in prose
+    told = gain_of_rest(long, "both"), gain_of_rest(released, "real")
+    assert "{:+.3f} (both) and {:+.3f} (real)".format(*told) in prose
+    best = max(found["Flevoland, 5"]["all"][0] for found in scores.values())
+    assert best < record["chance"]["Flevoland, 5"]
     assert all(np.mean(scores[row]["freeways"]["all"])
                < np.mean(scores["Image statistics"]["freeways"]["all"])
                for row in recipes["tried"])
