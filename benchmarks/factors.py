@@ -11,6 +11,7 @@ can share the work. What is tried, and by what it is judged, stands in factors.t
 """
 import json
 import tomllib
+from functools import partial
 
 import ground
 import numpy as np
@@ -69,25 +70,18 @@ def thinned(batches, every=8):
         yield image, some, group
 
 
-def known(args, name, features, labelled, ids, seed):
-    "Describe what is learned from: patches, or some pixels, drawn by a seed."
-    group = table_two.linked(args, name, labelled, ids)
-    if name == "scenes":
-        return described(features, table_two.as_patches(labelled, ids, group))
-    return table_two.known_pixels(features, labelled, ids, group, seed)
-
-
-def asked(args, name, features, labelled, ids):
-    "Describe what is asked: patches, or pixels of every eighth row and column."
-    group = table_two.linked(args, name, labelled, ids)
-    if name == "scenes":
-        return described(features, table_two.as_patches(labelled, ids, group))
+def asked_pixels(read, labelled, ids, group):
+    "Pixels that are asked, of every eighth row and column: `Pixels`."
     batches = thinned(table_two.in_batches(labelled, ids, group))
-    return collect_pixels(features, batches, n=labelled.size**2)
+    return collect_pixels(read, batches, n=labelled.size**2)
 
 
-def described(features, patches):
-    "Patches as a rule learns from them."
+def described(args, name, features, labelled, ids, pixels):
+    "Describe tiles: patches of one class, or what `pixels` chooses in them: `Pixels`."
+    group = table_two.linked(args, name, labelled, ids)
+    if name != "scenes":
+        return pixels(features, labelled, ids, group)
+    patches = table_two.as_patches(labelled, ids, group)
     return Pixels(features(patches), patches.y, patches.group)
 
 
@@ -97,10 +91,12 @@ def ask(args, source, name, sizes):
     counts = dict.fromkeys([*draws, ("all", 0)], 0)
     for labelled, learn, held in held_out(args, name):
         features, seen = table_two.open_source(args, source, name, labelled, learn)
-        test, n = asked(args, name, features, seen, held), len(seen.classes)
+        describe = partial(described, args, name, features, seen)
+        test, n = describe(held, asked_pixels), len(seen.classes)
         for size, draw in counts:
             some = learn if size == "all" else few(seen, learn, size, draw)
-            rule = fit_linear(*known(args, name, features, seen, some, draw))
+            drawn = partial(table_two.known_pixels, seed=draw)
+            rule = fit_linear(*describe(some, drawn))
             counts[size, draw] += confusions(rule(test.x), test, n).sum(0)
     scores = {}
     for (size, _), c in counts.items():
@@ -109,14 +105,22 @@ def ask(args, source, name, sizes):
     return scores
 
 
-def chance(args, name):
-    "Score the best answer that never looks: one class everywhere."
-    truth = 0
+def chance(args):
+    "Score the best answer that never looks, one class everywhere: {task: score}."
+    truth = {name: count_classes(args, name) for name in ground.TASKS}
+    best = table_two.chance(dict(truth=truth))
+    return {name: round(float(table_two.score_of(name, counts[0, 0])), 4)
+            for name, counts in best.items()}
+
+
+def count_classes(args, name):
+    "Count what is asked, as if all were right: (1, 1, K, K)."
+    counts = 0
     for labelled, _, held in held_out(args, name):
-        by_class = asked(args, name, no_features(name), labelled, held).y
-        truth = truth + by_class.bincount(minlength=len(labelled.classes))
-    lots = table_two.by_lot(truth.diag()[None, None])
-    return round(max(float(table_two.score_of(name, c[0, 0])) for c in lots), 4)
+        y = described(
+            args, name, no_features(name), labelled, held, asked_pixels).y
+        counts = counts + y.bincount(minlength=len(labelled.classes))
+    return counts.diag()[None, None]
 
 
 def no_features(name):
@@ -158,8 +162,7 @@ def validate(args):
         return
     write_json(args.results / "factors.json", dict(
         command="python benchmarks/factors.py validate", machine=machine(),
-        recipes=args.recipes, scores=scores,
-        chance={task: chance(args, task) for task in ground.TASKS}))
+        recipes=args.recipes, scores=scores, chance=chance(args)))
 
 
 def main():

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import factors
+import ground
 import numpy as np
 import table_two
 from fastcore.test import *
@@ -71,8 +72,9 @@ def test_the_recipes_are_such_that_the_loop_accepts_them():
 
 
 def test_chance_is_the_best_answer_that_never_looks():
-    with patch.object(table_two, "open_task", lambda *_: (land(), None)):
-        found = factors.chance(args, "simulated")
+    with patch.object(table_two, "open_task", lambda *_: (land(), None)), \
+            patch.object(ground, "TASKS", dict(simulated=ground.TASKS["simulated"])):
+        found = factors.chance(args)["simulated"]
     thin = land().batch([4, 5])[1][:, 4::8, 4::8]
     share = max(float((thin == c).float().mean()) for c in range(10))
     test_close(found, share / len(thin.unique()), 1e-3)   # IoU 0 of the others
@@ -85,15 +87,15 @@ def test_the_words_on_recipes_are_those_of_the_file():
     scores = record["scores"]
 
 
-    def mean(name, size):
+    def mean(name, size, recipes=recipes):
         "Over its seeds; of `size` labelled tiles, or of both together."
         runs = [name] + [f"{name}, seed 1"] * (f"{name}, seed 1" in scores)
         return np.mean([factors.judge(recipes, scores[run]) if size == "both" else
                         factors.means(recipes, scores[run])[size] for run in runs])
 
 
-    def gain(after, before, size="both"):
-        return mean(after, size) - mean(before, size)
+    def gain(after, before, size="both", recipes=recipes):
+        return mean(after, size, recipes) - mean(before, size, recipes)
 
 
     few = [mean(row, "8") for row in recipes["drawn"]]
@@ -122,18 +124,10 @@ def test_the_words_on_recipes_are_those_of_the_file():
                       for found in scores.values()])
     of_draws, of_rows = (np.ptp(draws, axis).mean() for axis in (1, 0))
     assert f"lie {of_draws:.3f}, between" in prose and f"draw {of_rows:.3f}," in prose
+    # without the task on which nobody reaches chance
     rest = recipes | dict(judged=[t for t in recipes["judged"] if t != "Flevoland, 5"])
-
-
-    def gain_of_rest(after, before):
-        "Without the task on which nobody reaches chance."
-        a, b = ([factors.judge(rest, scores[run]) for run in (name, f"{name}, seed 1")
-                 if run in scores] for name in (after, before))
-        return np.mean(a) - np.mean(b)
-
-
-    assert f"gain {gain_of_rest('both', 'real'):+.3f}, and" in prose
-    told = gain_of_rest(long, "both"), gain_of_rest(released, "real")
+    assert f"gain {gain('both', 'real', recipes=rest):+.3f}, and" in prose
+    told = gain(long, "both", recipes=rest), gain(released, "real", recipes=rest)
     assert "{:+.3f} (both) and {:+.3f} (real)".format(*told) in prose
     best = max(found["Flevoland, 5"]["all"][0] for found in scores.values())
     assert best < record["chance"]["Flevoland, 5"]
