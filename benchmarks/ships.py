@@ -40,8 +40,8 @@ from skimage.morphology import isotropic_closing
 from stopwatch import write_json
 
 import di3cl
-from di3cl.encoder import Encoder
 from di3cl.evaluate.metrics import average_precision, match_boxes
+from di3cl.evaluate.report import make_untrained
 from di3cl.files import SarError
 from di3cl.sar import read_sar, to_unit
 from di3cl.tasks.detect import (
@@ -103,9 +103,7 @@ def trained(args, parts, start, labels, seed, lr):
         torch.manual_seed(seed)
         heads = Detector(as_backbone((encoder, contract)))
         if start == "random":
-            heads.encoder.load_state_dict(Encoder(
-                encoder.arch, encoder.in_channels, encoder.stride,
-                width=encoder.width).state_dict())
+            heads.encoder.load_state_dict(make_untrained(encoder, seed).state_dict())
         detector = train_detector(
             heads, images, boxes, contract.unit, STEPS, BATCH, CROP, lr, seed)
         val = average_precision(matches(detector, parts["val"]))
