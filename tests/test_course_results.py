@@ -107,7 +107,7 @@ def test_what_is_said_of_real_radar_is_what_was_measured():
         ahead = desk[column]["rows"]["DI3CL"]["over MoCo v2"]["mean"][0]
         assert f"{abs(ahead):.3f}" in text
     released = json.loads((FOLDER / "release.json").read_text())["columns"]
-    value, low, high = released["fine-tuned, 8"]["Released"]["over Random"]["mean"]
+    value, low, high = released["frozen, 8"]["Released"]["over Random"]["mean"]
     assert low > 0
     assert f"gains {value:.3f} ({low:.3f} to {high:.3f})" in text
 

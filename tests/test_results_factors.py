@@ -121,8 +121,9 @@ def test_the_words_on_recipes_are_those_of_the_file():
     lost = sorted([-gain(row, "both") for row in (
         "tile of 128", "batch of 256", "crops alone")] + [-gain("ResNet-18", "real")])
     assert f"cost {lost[0]:.3f} to {lost[-1]:.3f}" in prose
-    told = mean(released, "both"), mean(first, "both"), mean("ImageNet", "both")
-    assert "{:.3f} beside {:.3f} for our first one, and {:.3f} for".format(*told) in prose
+    told = [mean(row, "both") for row in (released, first, "ImageNet")]
+    words = "{:.3f} beside {:.3f} for our first one, and {:.3f} for"
+    assert words.format(*told) in prose
     best = max(recipes["tried"], key=lambda row: mean(row, "both"))
     test_eq(best, released)
     lost = [-gain("Image statistics", released, size) for size in ("8", "16")]
