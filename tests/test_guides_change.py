@@ -215,7 +215,7 @@ def test_a_map_of_change_is_the_distance_beyond_its_threshold():
     hows = {"ratio": log_ratio(p.before, p.after, "db", WINDOW)[0]}
     for contract in (PLAIN, TOLD):
         weights = new_weights(d, contract)
-        hows[weights] = change_map(small_encoder(), contract, *p[:2], "db", STAGES)[0]
+        hows[weights] = change_map(small_encoder(), contract, *p[:2], "db", (STAGE,))[0]
     for k, (how, distance) in enumerate(hows.items()):
         m, sure = d / f"{k}.tif", d / f"p{k}.tif"
         t, share = map_change(a, b, m, how, probabilities=sure, device="cpu")
@@ -309,7 +309,7 @@ def test_what_is_said_of_the_six_pairs_is_in_the_file():
     gaps = {r["pair"]: r["kappa"] for r in result["mapped"] if "minus" in r["way"]}
     ahead = [pair for pair, k in gaps.items() if k["low"] > 0]
     test_eq(ahead, ["Yellow River A"])
-    test_eq(sum(k["high"] < 0 for k in gaps.values()), 4)
-    for way, sure in dict(ratio=0.95, features=0.91).items():
+    test_eq(sum(k["high"] < 0 for k in gaps.values()), 5)
+    for way, sure in dict(ratio=0.95, features=0.90).items():
         test_close(result["confidence"][way]["sure"], sure, eps=0.005)
         test_close(result["confidence"][way]["others"], 0.65, eps=0.01)
