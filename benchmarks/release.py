@@ -6,10 +6,10 @@
     python benchmarks/release.py score    --data DATA --runs RUNS   # -> release.json
 
 It learns from images whose licences let weights be released, and is asked as the rows
-of Table II are: on test ground, once. Beside it stands its twin, a recipe that saw as
-many pairs of simulated scenes and nothing real. `score` goes on where it was stopped;
-with `--only NAME` one recipe or rival is asked, and no file of results written, so that
-processes can share the work.
+of Table II are, on test ground. Beside it stands its twin, a recipe that saw as many
+pairs of simulated scenes and nothing real. `score` goes on where it was stopped, so
+remove RUNS/scores/NAME after a recipe was trained anew; with `--only NAME` one recipe
+or rival is asked, and no file of results written, so that processes share the work.
 """
 import json
 

@@ -21,6 +21,7 @@ cells = json.loads((ROOT / "nbs/results/release.ipynb").read_text())["cells"]
 texts = ("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 prose = "\n".join(texts)
 card = (ROOT / "release/README.md").read_text()
+score_tasks = [t for t in columns["frozen, 8"]["Random"]["score"] if t != "mean"]
 
 
 def gain(column, rival, task="mean"):
@@ -76,8 +77,16 @@ def test_the_words_on_its_gains_are_those_of_the_file():
     test_eq(sure_of("fine-tuned, 8", "Random", -1), {"floods"})
     assert "{:.3f}, below chance ({:.3f}), and surely behind".format(*floods) in prose
     assert f"network ({floods[2]:.3f})" in prose
+    test_eq(sure_of("frozen, all", "Image statistics", 1),
+            {"mean", "Flevoland, 15", "simulated"})
+    gains = {task: gain("frozen, 8", "Random", task)[0] for task in score_tasks}
+    two = gains["KOMPSAT-5"] + gains["simulated"]
+    rest = sum(gains.values()) - two
+    assert two / (two + rest) > 0.8 and f"other five gain {rest / 5:.3f}" in prose
     value, low, high = gain("frozen, all", "ImageNet")
     assert low < 0 < high
+    others = [gain("frozen, all", "ImageNet", t)[0] for t in score_tasks]
+    assert (sum(others) - others[score_tasks.index("Flevoland, 5")]) / 6 < 0.01
     both = [score("frozen, all", row)[0] for row in ("ImageNet", "Released")]
     assert "{:.3f} beside {:.3f}".format(*both) in prose
     test_eq(sure_of("frozen, all", "ImageNet", 1), {"simulated"})
