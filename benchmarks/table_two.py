@@ -202,11 +202,7 @@ def linked(args, name, labelled, ids):
 
 def frozen(args, source, name, labels, seed, held="test"):
     "Ask a linear rule on frozen features: (ground, K, K) confusions."
-    return probe(args, source, name, *open_task(args, name, labels, seed, held), seed)
-
-
-def probe(args, source, name, labelled, areas, seed):
-    "The same, of Areas of one's own."
+    labelled, areas = open_task(args, name, labels, seed, held)
     features, labelled = open_source(args, source, name, labelled, areas.train)
     ask = ask_scenes if name == "scenes" else ask_pixels
     grounds = [linked(args, name, labelled, ids) for ids in (areas.train, areas.test)]

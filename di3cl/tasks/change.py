@@ -87,12 +87,15 @@ def log_ratio(before,     # (B, C, H, W)
     return (new - old).abs().mean(1)
 
 # %% ../../nbs/guides/change.ipynb #97714d1b
+STAGE = 1      # best on simulated floods: benchmarks/change.py
+
+
 def change_map(encoder,          # an Encoder
                preprocess,       # its contract
                before,           # (B, C, H, W)
                after,            # (B, C, H, W), on the same grid
                unit,             # of both
-               stages=(1,)):     # whose features are compared
+               stages=(STAGE,)):   # whose features are compared
     "Return (B, H, W) distance of features, 0 where nothing changed."
     _check_one_grid(before, after)
     dates, stats = torch.cat([before, after]), None
@@ -130,7 +133,7 @@ def best_threshold(distance,  # numbers, any shape
     return float(threshold[kappa.argmax()]), float(kappa.max())
 
 # %% ../../nbs/guides/change.ipynb #8b1e04a9
-STAGE, WINDOW = 1, 5     # best on simulated floods: benchmarks/change.py
+WINDOW = 5     # best on simulated floods: benchmarks/change.py
 
 class ScenePair:
     "Two scenes of one place, read as one: the channels of both dates."
@@ -233,7 +236,7 @@ def _make_distance(weights, before, bands, device):
 
     @torch.inference_mode()
     def network(x, unit):
-        return change_map(encoder, contract, *x.chunk(2, 1), unit, (STAGE,))[:, None]
+        return change_map(encoder, contract, *x.chunk(2, 1), unit)[:, None]
     return network, contract, f"features of stage {STAGE} of {weights}"
 
 def _write_distances(file, pair, network, tile, overlap):
